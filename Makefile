@@ -1,0 +1,30 @@
+# Set-up and the two main jobs. `make demo` and `make test` work in a fresh clone: they first build .venv.
+PYTHON ?= python3
+VENV ?= .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+
+.PHONY: help venv demo test smoke clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## */\t/' | expand -t 8
+
+venv: $(STAMP)  ## create .venv and install the project's dependencies (PYTHON=python3.12 picks the interpreter)
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	@touch $@
+
+demo: $(STAMP)  ## ZeroshotCLIP, CoOp and MoCoOp base-to-new on two built-in sets, three seeds: one table in minutes
+	$(PY) -m reproduce demo
+
+test: $(STAMP)  ## the whole test suite
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(PY) -m pytest -q
+
+smoke: $(STAMP)  ## demo's job with one epoch and one seed, into a temporary folder
+	@out=$$(mktemp -d) && trap 'rm -rf "$$out"' EXIT && OUT="$$out" $(PY) -m reproduce demo --epochs 1 --seeds 1
+
+clean:  ## remove .venv and caches; data/ and output/ stay
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
