@@ -1,0 +1,14 @@
+"""Image classification datasets; each module of this folder registers its own in DATASET_REGISTRY.
+
+Every module and package of the folder is imported, so a dataset file that is put here needs no further step. `check`
+and `download` are commands (`python -m datasets.check`) and are left to Python's `-m`.
+"""
+
+import importlib
+import pkgutil
+
+COMMANDS = ("check", "download")
+
+for _module in sorted(pkgutil.iter_modules(__path__), key=lambda module: module.name):
+    if _module.name not in COMMANDS:
+        importlib.import_module(f"{__name__}.{_module.name}")

@@ -1,0 +1,174 @@
+"""Few-shot samples: drawn as the published code draws them, and kept in `split_fewshot/` beside the images.
+
+The draw: seed Python's random with the run's seed; group the training images by label in order of first appearance;
+`random.sample(images, shots)` per class, a class with fewer images being taken whole without a draw; then the same for
+the validation images with min(shots, 4). It happens before the base/new selection.
+
+Two kinds of cache are read. `shot_16-seed_1.pkl` is the published code's pickle; where there is one it is used, and no
+code in it is run. `shot_16-seed_1.json` is ours; it holds paths relative to the image folder and the hash of the split
+that it was drawn from, so that a changed split is noticed. A file of the same name without that hash is taken for a
+sample chosen by hand: it must fit the split, and is never overwritten.
+"""
+
+import hashlib
+import json
+import os
+import random
+
+from dassl.data.datasets import Datum
+from dassl.utils import UserError, read_json, safe_pickle_load
+
+from .files import write_json_atomically
+from .splits import check_entries, group_by_label, relative_path, to_data, to_entries
+
+MAX_VAL_SHOTS = 4  # per class, as published
+
+
+def sample_per_class(data, shots, rng):
+    """Draw `shots` items of every class.
+
+    Args:
+        data: list of Datum.
+        shots: items per class; a class with fewer is taken whole, without a draw.
+        rng: a random.Random.
+
+    Returns:
+        List of Datum, class by class in order of first appearance.
+    """
+    print(f"Creating a {shots}-shot dataset")
+    chosen = []
+    for items in group_by_label(data).values():
+        chosen.extend(rng.sample(items, shots) if len(items) >= shots else items)
+    return chosen
+
+
+def fewshot(train, val, test, num_shots, seed, cache_dir, image_dir):
+    """The few-shot sample of a split: from a cache in `cache_dir`, else drawn and cached.
+
+    Args:
+        train, val, test: lists of Datum, the whole split. `val` may be None: then only train is sampled.
+        num_shots: images per class; below 1 there is no sampling.
+        seed: the run's seed. Python's global generator is neither used nor changed.
+        cache_dir: the dataset's `split_fewshot` folder.
+        image_dir: folder that cached paths are relative to.
+
+    Returns:
+        Two lists of Datum: train and val (None if `val` is).
+
+    Raises:
+        UserError: a cache is unreadable or doesn't fit the split.
+    """
+    if num_shots < 1:
+        return train, val
+    stem = os.path.join(cache_dir, f"shot_{num_shots}-seed_{seed}")
+    if os.path.exists(stem + ".pkl"):
+        return _read_published(stem + ".pkl", train, val, test, image_dir)
+    path = stem + ".json"
+    digest = split_digest(train, val, test, image_dir)
+    if os.path.exists(path):
+        cached = _read_cache(path, digest, train, val, image_dir)
+        if cached:
+            return cached
+    rng = random.Random(seed)
+    train = sample_per_class(train, num_shots, rng)
+    cache = {"version": 1, "shots": num_shots, "seed": seed, "split_sha256": digest,
+             "train": to_entries(train, image_dir)}
+    if val is not None:
+        val = sample_per_class(val, min(num_shots, MAX_VAL_SHOTS), rng)
+        cache["val"] = to_entries(val, image_dir)
+    if write_json_atomically(cache, path):
+        print(f"Saving preprocessed few-shot data to {path}")
+    return train, val
+
+
+def split_digest(train, val, test, image_dir):
+    """Sha256 (hex) of a split's relative paths, labels and class names in order."""
+    digest = hashlib.sha256()
+    for data in (train, val or [], test):
+        digest.update(json.dumps(to_entries(data, image_dir)).encode())
+    return digest.hexdigest()
+
+
+def _read_cache(path, digest, train, val, image_dir):
+    """Train and val of a JSON cache, or None where it was drawn from another split."""
+    try:
+        cache = read_json(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read the few-shot file {path} ({error}); "
+                        f"delete it to have the sample drawn again") from error
+    if not isinstance(cache, dict) or "train" not in cache:
+        raise UserError(f"{path} is not a few-shot file: it must be an object with the keys \"train\" and \"val\"; "
+                        f"delete it to have the sample drawn again")
+    if cache.get("split_sha256", digest) != digest:
+        print(f"{path} was drawn from another split (the split file has changed); drawing the sample again")
+        return None
+    print(f"Loading preprocessed few-shot data from {path}")
+    sampled = [_known_entries(cache["train"], "train", path, train, image_dir), val]
+    if val is not None and "val" in cache:
+        sampled[1] = _known_entries(cache["val"], "val", path, val, image_dir)
+    return tuple(sampled)
+
+
+def _known_entries(entries, part, path, data, image_dir):
+    """Entries of a JSON cache as Datum, after checking that each of them is in that part of the split."""
+    check_entries(entries, part, path)
+    known = {relative_path(item.impath, image_dir): item for item in data}
+    for i, (impath, label, classname) in enumerate(entries):
+        item = known.get(impath)
+        if item is None or (item.label, item.classname) != (label, classname):
+            raise UserError(f"{path}: entry {i} of \"{part}\", {[impath, label, classname]!r}, is not in the "
+                            f"split's \"{part}\"; correct the entry, or delete the file to have the sample drawn again")
+    if not entries:
+        raise UserError(f"{path}: \"{part}\" is empty; delete the file to have the sample drawn again")
+    return to_data(entries, image_dir)
+
+
+def _read_published(path, train, val, test, image_dir):
+    """Train and val of a cache pickled by the published code, re-rooted at `image_dir`."""
+    print(f"Loading preprocessed few-shot data from {path}")
+    remedy = "delete it to have the sample drawn again"
+    cache = safe_pickle_load(path)
+    parts = ("train",) if val is None else ("train", "val")
+    if not isinstance(cache, dict) or not all(isinstance(cache.get(part), list) for part in parts):
+        raise UserError(f"{path} is not a few-shot cache: it must hold the lists \"train\" and \"val\"; {remedy}")
+    known = {relative_path(item.impath, image_dir): item for item in (*train, *(val or []), *test)}
+    names = {item.label: item.classname for item in train}
+    sampled = {part: [_reroot(item, f"{path}: item {i} of \"{part}\"", known, names, image_dir)
+                      for i, item in enumerate(cache[part])] for part in parts}
+    _warn_of_overlap(path, sampled["train"], test)
+    moved = cache["train"] and cache["train"][0].impath != sampled["train"][0].impath
+    if moved:
+        print(f"Its paths, such as {cache['train'][0].impath}, are read below {image_dir}")
+    return sampled["train"], sampled.get("val")
+
+
+def _reroot(item, place, known, names, image_dir):
+    """A Datum of a published cache with its path below `image_dir`: the longest tail that the split or disk knows."""
+    if not isinstance(item, Datum):
+        raise UserError(f"{place} is no Datum but {type(item).__name__}; delete the file to have the sample drawn again")
+    impath, label, classname = (getattr(item, key, None) for key in ("_impath", "_label", "_classname"))
+    if not isinstance(impath, str) or isinstance(label, bool) or not isinstance(label, int):
+        raise UserError(f"{place} has the path {impath!r} and the label {label!r}, not a string and an integer; "
+                        f"delete the file to have the sample drawn again")
+    parts = impath.replace("\\", "/").split("/")
+    tails = ["/".join(parts[i:]) for i in range(len(parts))]
+    tail = next((t for t in tails if t in known), None)
+    if tail is None and ".." not in parts:
+        tail = next((t for t in tails if t and os.path.isfile(os.path.join(image_dir, t.lstrip("/")))), None)
+    if tail is None:
+        raise UserError(f"{place}: the image {impath} is neither in the split nor below {image_dir}; "
+                        f"add the image, or delete the file to have the sample drawn again")
+    expected = (known[tail].label, known[tail].classname) if tail in known else (label, names.get(label))
+    if expected != (label, classname):
+        raise UserError(f"{place}: {impath} has label {label} ({classname!r}) but the split says {expected[0]} "
+                        f"({expected[1]!r}); delete the file to have the sample drawn again")
+    return Datum(impath=os.path.join(image_dir, tail.lstrip("/")), label=label, classname=classname)
+
+
+def _warn_of_overlap(path, train, test):
+    """Say so where a published cache was drawn from another split and trains on images that this split tests on."""
+    test_images = {item.impath for item in test}
+    overlap = sum(item.impath in test_images for item in train)
+    if overlap:
+        print(f"WARNING: {overlap} of the {len(train)} training images in {path} are test images of the present "
+              f"split, so it was drawn from another split; delete it to have the sample drawn from this one")

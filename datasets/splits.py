@@ -1,0 +1,247 @@
+"""Splits: which image is for training, validation and test.
+
+A split file is JSON, `{"train": [[path, label, class name], ...], "val": [...], "test": [...]}`, with paths relative to
+the dataset's image folder. The format, and the 50/20/30 rule for datasets without an official split, are those that
+CoOp's descendants share, so split files can be exchanged with them.
+"""
+
+import math
+import os
+import posixpath
+import random
+
+from dassl.data.datasets import Datum
+from dassl.utils import UserError, listdir_nohidden, read_json
+
+from .files import write_json_atomically
+
+PARTS = ("train", "val", "test")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff", ".webp")
+# A split that we have to make is made with this seed whatever the run's seed is: otherwise the split, and with it the
+# samples of every later run, would depend on which seed happened to run first.
+SPLIT_SEED = 1
+
+
+def relative_path(impath, folder):
+    """Path of an image below `folder`, with forward slashes: the form that split and few-shot files hold."""
+    return os.path.relpath(impath, folder).replace(os.sep, "/")
+
+
+def check_entries(entries, where, path):
+    """Raise UserError unless `entries` is a list of [relative path, label, class name].
+
+    Args:
+        entries: what a JSON file holds under a key.
+        where: the key, for the message.
+        path: the file, for the message.
+    """
+    if not isinstance(entries, list):
+        raise UserError(f"{path}: \"{where}\" must be a list of [path, label, class name], "
+                        f"but is {type(entries).__name__}")
+    for i, entry in enumerate(entries):
+        place = f"{path}: entry {i} of \"{where}\""
+        if not isinstance(entry, list) or len(entry) != 3:
+            raise UserError(f"{place} must be [path, label, class name], but is {entry!r}")
+        impath, label, classname = entry
+        if not isinstance(impath, str) or not impath:
+            raise UserError(f"{place}: the path must be a non-empty string, but is {impath!r}")
+        if posixpath.isabs(impath) or ".." in impath.replace("\\", "/").split("/"):
+            raise UserError(f"{place}: the path must be relative to the image folder and stay inside it, "
+                            f"but is {impath!r}")
+        if isinstance(label, bool) or not isinstance(label, int) or label < 0:
+            raise UserError(f"{place}: the label must be an integer from 0, but is {label!r}")
+        if not isinstance(classname, str) or not classname.strip():
+            raise UserError(f"{place}: the class name must be a non-empty string, but is {classname!r}")
+
+
+def _check_labels(data, path):
+    """Raise UserError unless every label has one name, labels run from 0 without a gap, and train has all of them."""
+    first = {}
+    for part in PARTS:
+        for i, (_, label, classname) in enumerate(data[part]):
+            known, place = first.setdefault(label, (classname, f"entry {i} of \"{part}\""))
+            if known != classname:
+                raise UserError(f"{path}: label {label} is called {known!r} in {place} "
+                                f"but {classname!r} in entry {i} of \"{part}\"")
+    gap = next((label for label in range(len(first)) if label not in first), None)
+    if gap is not None:
+        raise UserError(f"{path}: labels must run from 0 without a gap, but no entry has label {gap} "
+                        f"(highest label: {max(first)})")
+    missing = sorted(set(first) - {label for _, label, _ in data["train"]})
+    if missing:
+        label = missing[0]
+        raise UserError(f"{path}: label {label} ({first[label][0]!r}) has no entry in \"train\"; "
+                        f"every class needs at least one training image")
+
+
+def read_split(filepath, path_prefix):
+    """Read and check a split file.
+
+    Args:
+        filepath: the JSON file.
+        path_prefix: the folder that its paths are relative to.
+
+    Returns:
+        Three lists of Datum: train, val, test.
+
+    Raises:
+        UserError: the file is missing or malformed (the message names file and entry).
+    """
+    print(f"Reading split from {filepath}")
+    try:
+        data = read_json(filepath)
+    except OSError as error:
+        raise UserError(f"cannot read the split file {filepath}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise UserError(f"{filepath} is not valid JSON ({error}); download the split file again") from error
+    if not isinstance(data, dict) or any(part not in data for part in PARTS):
+        raise UserError(f"{filepath} is not a split file: it must be an object with the keys "
+                        f"\"train\", \"val\" and \"test\"")
+    for part in PARTS:
+        check_entries(data[part], part, filepath)
+    for part in ("train", "test"):
+        if not data[part]:
+            raise UserError(f"{filepath}: \"{part}\" is empty")
+    _check_labels(data, filepath)
+    return tuple(to_data(data[part], path_prefix) for part in PARTS)
+
+
+def to_data(entries, path_prefix):
+    """[path, label, class name] entries to a list of Datum with paths below `path_prefix`."""
+    return [Datum(impath=os.path.join(path_prefix, impath), label=label, classname=classname)
+            for impath, label, classname in entries]
+
+
+def to_entries(data, path_prefix):
+    """A list of Datum to [path relative to `path_prefix`, label, class name] entries."""
+    return [[relative_path(item.impath, path_prefix), item.label, item.classname] for item in data]
+
+
+def save_split(train, val, test, filepath, path_prefix):
+    """Write a split file (atomically). Where the folder is read-only, say so and go on: the split can be made again."""
+    split = {part: to_entries(data, path_prefix) for part, data in zip(PARTS, (train, val, test))}
+    if write_json_atomically(split, filepath):
+        print(f"Saved split to {filepath}")
+
+
+def split_trainval(trainval, p_val=0.2):
+    """Take `p_val` of every class from an official training set for validation.
+
+    Returns:
+        Two lists of Datum: train, val. The draw is seeded; Python's global generator is left alone.
+    """
+    rng = random.Random(SPLIT_SEED)
+    train, val = [], []
+    for items in group_by_label(trainval).values():
+        items = list(items)
+        rng.shuffle(items)
+        n_val = round(len(items) * p_val)
+        val.extend(items[:n_val])
+        train.extend(items[n_val:])
+    return train, val
+
+
+def split_by_ratio(groups, p_trn=0.5, p_val=0.2):
+    """Split every class: 50 % train, 20 % val, the rest test, after a seeded shuffle.
+
+    Args:
+        groups: list of (list of Datum of one class in sorted order, name of the class's source for messages).
+
+    Returns:
+        Three lists of Datum: train, val, test.
+    """
+    print(f"Splitting into {p_trn:.0%} train, {p_val:.0%} val, and {1 - p_trn - p_val:.0%} test")
+    rng = random.Random(SPLIT_SEED)
+    train, val, test = [], [], []
+    for items, source in groups:
+        items = list(items)
+        rng.shuffle(items)
+        n_train = round(len(items) * p_trn)
+        n_val = round(len(items) * p_val)
+        if n_train < 1 or n_train + n_val >= len(items):
+            raise UserError(f"{source} has {len(items)} image(s), too few to split into train, val and test; "
+                            f"add images or remove the class")
+        train.extend(items[:n_train])
+        val.extend(items[n_train:n_train + n_val])
+        test.extend(items[n_train + n_val:])
+    return train, val, test
+
+
+def list_images(folder):
+    """Sorted names of the image files directly in `folder`."""
+    return sorted(name for name in listdir_nohidden(folder) if name.lower().endswith(IMAGE_SUFFIXES))
+
+
+def list_class_folders(image_dir, ignored=()):
+    """Sorted names of the folders in `image_dir`, without hidden ones and those in `ignored`."""
+    return sorted(name for name in listdir_nohidden(image_dir)
+                  if name not in ignored and os.path.isdir(os.path.join(image_dir, name)))
+
+
+def read_class_folders(image_dir, ignored=(), new_names=None):
+    """Images of a folder of class folders, one list per class.
+
+    Args:
+        image_dir: folder whose sub-folders are the classes; labels follow their sorted order.
+        ignored: names of folders that are no class.
+        new_names: {folder name: class name} where they differ.
+
+    Returns:
+        List of (list of Datum, class folder), for `split_by_ratio`.
+    """
+    new_names = new_names or {}
+    groups = []
+    for label, folder in enumerate(list_class_folders(image_dir, ignored)):
+        path = os.path.join(image_dir, folder)
+        items = [Datum(impath=os.path.join(path, name), label=label, classname=new_names.get(folder, folder))
+                 for name in list_images(path)]
+        if not items:
+            raise UserError(f"no images in the class folder {path}; fill it or remove it")
+        groups.append((items, path))
+    if not groups:
+        raise UserError(f"no class folders in {image_dir}; each class needs a folder of images")
+    return groups
+
+
+def group_by_label(data):
+    """{label: list of Datum}, labels in order of first appearance."""
+    groups = {}
+    for item in data:
+        groups.setdefault(item.label, []).append(item)
+    return groups
+
+
+def classnames_by_label(data):
+    """Class names of `data` in label order."""
+    names = {item.label: item.classname for item in data}
+    return [names[label] for label in sorted(names)]
+
+
+def subsample_classes(*args, subsample="all"):
+    """Keep the base or the new classes and relabel them from 0.
+
+    The labels of the first list are sorted; the first ceil(n / 2) are the base classes, the rest are the new ones.
+
+    Args:
+        *args: lists of Datum (train, val, test).
+        subsample: "all", "base" or "new" (DATASET.SUBSAMPLE_CLASSES).
+
+    Returns:
+        As many lists as were given.
+
+    Raises:
+        UserError: another value of `subsample`, or nothing would be left.
+    """
+    if subsample not in ("all", "base", "new"):
+        raise UserError(f"DATASET.SUBSAMPLE_CLASSES must be all, base or new, but is {subsample!r}")
+    if subsample == "all":
+        return args
+    labels = sorted({item.label for item in args[0]})
+    n_base = math.ceil(len(labels) / 2)
+    print(f"SUBSAMPLE {subsample.upper()} CLASSES!")
+    kept = labels[:n_base] if subsample == "base" else labels[n_base:]
+    if not kept:
+        raise UserError(f"DATASET.SUBSAMPLE_CLASSES {subsample} leaves no class: the dataset has {len(labels)}")
+    relabel = {label: new for new, label in enumerate(kept)}
+    return tuple([Datum(impath=item.impath, label=relabel[item.label], domain=item.domain, classname=item.classname)
+                  for item in data if item.label in relabel] for data in args)
