@@ -1,0 +1,148 @@
+"""The job of `make demo`: base-to-new on built-in sets, every run a process, one table in the end."""
+import concurrent.futures
+import signal
+import statistics
+import time
+
+from tabulate import tabulate
+
+from reproduce import recipes
+from reproduce.processes import Background, available_cores
+from reproduce.results import harmonic_mean
+from reproduce.runs import Run, check_same_settings, read_result
+from reproduce.single import data_folder, output_folder
+
+DATASETS = ["letters", "digits"]
+METHODS = ["ZeroshotCLIP", "CoOp", "MoCoOp"]
+LOG_TAIL = 15  # lines of a failed run that are shown
+
+
+def add_arguments(commands):
+    """Add `demo` to the sub-commands of the command line."""
+    parser = commands.add_parser("demo", help="base-to-new on built-in sets, one table; nothing is downloaded")
+    parser.add_argument("--datasets", nargs="+", default=DATASETS, help="default: %(default)s")
+    parser.add_argument("--methods", nargs="+", default=METHODS, help="default: %(default)s")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="default: %(default)s")
+    parser.add_argument("--epochs", type=int, help="train this long instead (results in <output>/epochs_N)")
+    parser.add_argument("--jobs", type=int, default=min(available_cores(), 8),
+                        help="runs at a time (default: the cores, here %(default)s)")
+
+
+def chains(args):
+    """Lists of runs to make one after the other: a training run, then its test on the new classes.
+
+    The longest come first, so that no core idles at the end. A method without training has one seed.
+    """
+    opts = ("OPTIM.MAX_EPOCH", str(args.epochs)) if args.epochs else ()
+    found = []
+    for method in reversed(args.methods):
+        trains = method not in recipes.ZEROSHOT_TRAINERS
+        for dataset in args.datasets:
+            cfg = recipes.default_cfg(method, dataset, "base2new", 16)
+            recipes.dataset_file(dataset)
+            recipes.trainer_file(method, cfg)
+            for seed in args.seeds if trains else args.seeds[:1]:
+                found.append([Run(kind, dataset, method, cfg, seed, opts=opts if trains else ())
+                              for kind in ("base2new_train", "base2new_test")])
+    return found
+
+
+class Progress:
+    """Makes the runs of one chain, a line for each start and end."""
+
+    def __init__(self, total, data, out, processes):
+        self.total, self.data, self.out, self.processes = total, data, out, processes
+        self.reused = self.done = 0
+
+    def line(self, word, run, text=""):
+        print(f"[{self.done:>2}/{self.total}] {word:<7} {run.label}{text}", flush=True)
+
+    def make(self, chain):
+        """Returns True if every run of the chain is finished in the end."""
+        for run in chain:
+            directory = run.directory(self.out)
+            result = read_result(directory)
+            started = time.monotonic()
+            if result is not None:
+                check_same_settings(run, result, directory)
+                self.reused += 1
+                self.done += 1
+                self.line("reused", run, f": {result['metrics']['accuracy']:.1f}%")
+                continue
+            self.line("start", run)
+            status, output = self.processes.run(run.command(self.data, self.out))
+            result = read_result(directory)
+            if status != 0 or result is None:
+                self.failed(run, directory, status, output)
+                return False
+            self.done += 1
+            self.line("done", run, f": {result['metrics']['accuracy']:.1f}% in {time.monotonic() - started:.0f} s")
+        return True
+
+    def failed(self, run, directory, status, output):
+        if not self.processes.stopped:
+            tail = "\n".join("    " + text for text in output.rstrip().split("\n")[-LOG_TAIL:])
+            self.line("FAILED", run, f": exit status {status}, {directory}\n{tail}")
+
+
+def make_all(found, data, out, jobs):
+    """Make all chains, `jobs` at a time; returns (all finished, number of reused runs)."""
+    processes = Background(max(1, available_cores() // jobs))
+    progress = Progress(sum(map(len, found)), data, out, processes)
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        try:
+            finished = [future.result() for future in [pool.submit(progress.make, chain) for chain in found]]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            processes.stop()
+            raise
+    return all(finished), progress.reused
+
+
+def table(args, found, out):
+    """Rows of methods; for each dataset mean base and new accuracy over seeds, H of these, seconds of training."""
+    runs = [run for chain in found for run in chain]
+    rows = []
+    for method in args.methods:
+        row = [method]
+        for dataset in args.datasets:
+            mine = [(run, read_result(run.directory(out))) for run in runs
+                    if (run.trainer, run.dataset) == (method, dataset)]
+            base, new = ([result["metrics"]["accuracy"] for run, result in mine if run.classes == classes and result]
+                         for classes in ("base", "new"))
+            if not base or not new:
+                row += [None] * 4
+                continue
+            base, new = statistics.mean(base), statistics.mean(new)
+            seconds = [result["seconds"]["train"] for run, result in mine if run.classes == "base" and result]
+            trained = method not in recipes.ZEROSHOT_TRAINERS
+            row += [base, new, harmonic_mean(base, new), statistics.mean(seconds) if trained else None]
+        rows.append(row)
+    headers = ["method"] + [f"{dataset}\n{name}" for dataset in args.datasets for name in ("base", "new", "H", "train s")]
+    return tabulate(rows, headers, floatfmt=".1f", missingval="-")
+
+
+def end_on_sigterm(signum, frame):
+    raise SystemExit(128 + signum)
+
+
+def main(args):
+    data, out = data_folder(), output_folder()
+    if args.epochs:
+        out = out / f"epochs_{args.epochs}"
+    found = chains(args)
+    started = time.monotonic()
+    signal.signal(signal.SIGTERM, end_on_sigterm)
+    try:
+        finished, reused = make_all(found, data, out, max(1, args.jobs))
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on where it stopped")
+        return 130
+    total = sum(map(len, found))
+    print(f"\n{total} runs in {time.monotonic() - started:.0f} s, {reused} of them finished before; results in {out}\n")
+    seeds = ", ".join(map(str, args.seeds))
+    print(f"Base-to-new, 16 shots, accuracy in %, mean over seeds {seeds} (zero-shot has none); H of the means.\n")
+    print(table(args, found, out))
+    if not finished:
+        print("\nerror: some runs failed, see above; the same command tries them again")
+    return 0 if finished else 1

@@ -1,0 +1,91 @@
+"""Which configuration file each method uses in each setting, and what it sets beside it."""
+import difflib
+from pathlib import Path
+
+from reproduce.errors import CommandError
+
+PROJECT = Path(__file__).resolve().parent.parent
+BUILTIN_DATASETS = ("digits", "letters", "shapes", "textures")  # and their style-shifted sets, e.g. letters_sketch
+ZEROSHOT_TRAINERS = ("ZeroshotCLIP", "ZeroshotCLIP2")
+
+VIT_B16 = {  # base-to-new and cross-dataset
+    "ZeroshotCLIP": "vit_b16",
+    "ZeroshotCLIP2": "vit_b16",
+    "LinearProbe": "vit_b16",
+    "CoOp": "vit_b16_ctxv1",
+    "CoCoOp": "vit_b16_c4_ep10_batch1_ctxv1",
+    "KgCoOp": "vit_b16_ep100_ctxv1",
+    "ProGrad": "vit_b16_ep100",
+    "MoCoOp": "vit_b16",
+}
+RN50 = {  # few-shot, where the length of training doesn't depend on the shots
+    "ZeroshotCLIP": "rn50",
+    "ZeroshotCLIP2": "rn50",
+    "LinearProbe": "rn50",
+    "KgCoOp": "rn50_ep100",
+    "ProGrad": "rn50_ep100",
+}
+
+
+def is_builtin(dataset):
+    """Whether the dataset (a YAML file's stem) is drawn by the project itself and goes with the built-in model."""
+    return dataset.split("_")[0] in BUILTIN_DATASETS
+
+
+def is_imagenet(dataset):
+    return dataset.startswith("imagenet")
+
+
+def default_cfg(trainer, dataset, setting, shots):
+    """Stem of the method's YAML file in the published recipe.
+
+    setting: base2new, fewshot, zeroshot or crossdataset. Few-shot prompts train 50 epochs at 1 shot and on
+    ImageNet, 100 at 2 and 4, 200 from 8 on (CoOp, section 4.1).
+    """
+    if is_builtin(dataset):
+        return "builtin"
+    if setting == "fewshot":
+        if trainer in RN50:
+            return RN50[trainer]
+        if is_imagenet(dataset) or shots == 1:
+            return "rn50_ep50"
+        return "rn50_ep100" if shots in (2, 4) else "rn50"
+    if trainer == "CoOp" and is_imagenet(dataset):
+        return "vit_b16_ep50_ctxv1"
+    return VIT_B16.get(trainer, "vit_b16")
+
+
+def recipe_opts(trainer, dataset, cfg):
+    """KEY VALUE pairs that the recipe sets for this dataset beside its file; the user's own come after and win."""
+    if trainer == "MoCoOp" and cfg == "vit_b16" and is_imagenet(dataset):
+        return ("OPTIM.MAX_EPOCH", "50")
+    return ()
+
+
+def trainer_file(trainer, cfg):
+    """Path of the method's YAML file; CommandError naming the nearest one if there is none."""
+    folder = PROJECT / "configs" / "trainers"
+    methods = sorted(p.name for p in folder.iterdir() if p.is_dir())
+    if trainer not in methods:
+        raise CommandError(f"TRAINER={trainer}: no such method{nearest(trainer, methods)}")
+    path = folder / trainer / f"{cfg}.yaml"
+    if not path.is_file():
+        names = sorted(p.stem for p in path.parent.glob("*.yaml"))
+        raise CommandError(f"CFG={cfg}: no file {path}{nearest(cfg, names)}")
+    return path
+
+
+def dataset_file(dataset):
+    """Path of the dataset's YAML file; CommandError naming the nearest one if there is none."""
+    path = PROJECT / "configs" / "datasets" / f"{dataset}.yaml"
+    if not path.is_file():
+        names = sorted(p.stem for p in path.parent.glob("*.yaml"))
+        raise CommandError(f"unknown dataset {dataset!r}{nearest(dataset, names)}")
+    return path
+
+
+def nearest(name, names):
+    """'; did you mean X? (there are A, B, ...)' for an error message."""
+    close = difflib.get_close_matches(name.lower(), [n.lower() for n in names], n=1, cutoff=0.4)
+    guess = next((n for n in names if close and n.lower() == close[0]), None)
+    return (f"; did you mean {guess}?" if guess else "") + f" (there are: {', '.join(names) or 'none'})"

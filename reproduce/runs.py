@@ -1,0 +1,151 @@
+"""A run as data: what it trains or tests, where its files lie, whether it is finished, and its command line."""
+import ast
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from reproduce import recipes
+from reproduce.errors import CommandError
+
+SETTINGS = ("base2new_train", "base2new_test", "fewshot", "zeroshot", "xd_train", "xd_test")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One call of train.py.
+
+    kind: one of SETTINGS. dataset, source: stems of configs/datasets/*.yaml; source is the training set of xd_test.
+    subsample: the classes that zeroshot evaluates. opts: flat KEY, VALUE, ... that go to train.py.
+    """
+
+    kind: str
+    dataset: str
+    trainer: str
+    cfg: str
+    seed: int = 1
+    shots: int = 16
+    subsample: str = "all"
+    source: str = ""
+    opts: tuple = ()
+
+    @property
+    def classes(self):
+        return {"base2new_train": "base", "base2new_test": "new", "zeroshot": self.subsample}.get(self.kind, "all")
+
+    @property
+    def label(self):
+        classes = f" {self.classes}" if self.classes != "all" else ""
+        origin = f" (trained on {self.source})" if self.source else ""
+        seed = "" if self.kind == "zeroshot" else f" seed {self.seed}"
+        return f"{self.trainer} {self.dataset}{classes}{origin}{seed}"
+
+    @property
+    def training(self):
+        """The run whose model this one evaluates; None if it evaluates none."""
+        if self.trainer in recipes.ZEROSHOT_TRAINERS:
+            return None
+        if self.kind == "base2new_test":
+            return Run("base2new_train", self.dataset, self.trainer, self.cfg, self.seed, self.shots)
+        if self.kind == "xd_test":
+            return Run("xd_train", self.source, self.trainer, self.cfg, self.seed, self.shots)
+        return None
+
+    @property
+    def evaluates_only(self):
+        return self.trainer in recipes.ZEROSHOT_TRAINERS or self.kind in ("base2new_test", "zeroshot", "xd_test")
+
+    def directory(self, out):
+        """Folder of this run below `out`."""
+        tail = Path(self.trainer) / self.cfg
+        shots = Path(self.dataset) / f"shots_{self.shots}" / tail / f"seed{self.seed}"
+        return Path(out) / {
+            "base2new_train": Path("base2new/train_base") / shots,
+            "base2new_test": Path("base2new/test_new") / shots,
+            "fewshot": Path("fewshot") / shots,
+            "zeroshot": Path("zeroshot") / self.dataset / tail / self.subsample,
+            "xd_train": Path("crossdataset/train") / shots,
+            "xd_test": Path("crossdataset/test") / self.source / shots,
+        }[self.kind]
+
+    def settings(self):
+        """Flat KEY, VALUE, ... in force, later ones win."""
+        settings = recipes.recipe_opts(self.trainer, self.source or self.dataset, self.cfg)
+        if self.kind in ("base2new_train", "base2new_test", "fewshot", "xd_train"):
+            settings += ("DATASET.NUM_SHOTS", str(self.shots))
+        if self.classes != "all":
+            settings += ("DATASET.SUBSAMPLE_CLASSES", self.classes)
+        return settings + tuple(self.opts)
+
+    def command(self, data, out):
+        """Argument list that starts this run. A test of a training run needs that one finished."""
+        directory = self.directory(out)
+        command = [
+            sys.executable, str(recipes.PROJECT / "train.py"),
+            "--root", str(data), "--seed", str(self.seed), "--trainer", self.trainer,
+            "--dataset-config-file", str(recipes.dataset_file(self.dataset)),
+            "--config-file", str(recipes.trainer_file(self.trainer, self.cfg)),
+            "--output-dir", str(directory),
+        ]
+        if self.training:
+            trained = self.training.directory(out)
+            command += ["--model-dir", str(trained), "--load-epoch", str(finished_epochs(self, trained))]
+        if self.evaluates_only:
+            command.append("--eval-only")
+        elif any(directory.glob("*/checkpoint")):
+            command += ["--resume", str(directory)]
+        return command + list(self.settings())
+
+
+def finished_epochs(run, trained):
+    """Number of epochs of the finished training run in folder `trained`; CommandError if it isn't finished."""
+    result = read_result(trained)
+    if result is None:
+        script = {"base2new_test": "base2new_train", "xd_test": "xd_train"}[run.kind]
+        raise CommandError(
+            f"{run.label}: its training run isn't finished ({trained}); first run\n"
+            f"  TRAINER={run.trainer} CFG={run.cfg} SHOTS={run.shots} "
+            f"bash scripts/{script}.sh {run.training.dataset} {run.seed}")
+    return result["epochs"]
+
+
+def read_result(directory):
+    """The parsed results.json of a finished run; None for any other folder."""
+    try:
+        result = json.loads((Path(directory) / "results.json").read_text())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    return result if isinstance(result, dict) and result.get("status") == "finished" else None
+
+
+def check_same_settings(run, result, directory):
+    """CommandError if the finished run in `directory` was made with other values than the KEY VALUE pairs of `run`."""
+    wanted = dict(zip(run.settings()[::2], run.settings()[1::2]))
+    for key, text in wanted.items():
+        node = result.get("config", {})
+        for name in key.split("."):
+            if not isinstance(node, dict) or name not in node:
+                break  # left to train.py, which knows the keys
+            node = node[name]
+        else:
+            if plain(node) != plain(literal(text)):
+                raise CommandError(
+                    f"{run.label}: the finished run in {directory} has {key} {node}, not {text}; "
+                    "remove that folder, or set OUT to another one")
+
+
+def literal(text):
+    """A command-line value as the configuration reads it: a Python literal if it is one, else the text itself."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def plain(value):
+    """Values that mean the same in JSON, YAML and on the command line compare equal."""
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    return str(value)

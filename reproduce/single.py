@@ -1,0 +1,98 @@
+"""One setting for one dataset and seed: what the shims in scripts/ call.
+
+Environment variables: TRAINER (MoCoOp; zeroshot: ZeroshotCLIP), CFG (the published recipe's file), SHOTS (16), SOURCE (the
+dataset that a cross-dataset test was trained on), DATA (<project>/data), OUT (<project>/output). A relative DATA or
+OUT is relative to the caller's folder.
+"""
+import os
+import sys
+from pathlib import Path
+
+from reproduce import recipes
+from reproduce.errors import CommandError
+from reproduce.processes import foreground
+from reproduce.runs import Run, check_same_settings, read_result
+
+
+KINDS = {  # kind: (arguments of its script, what it does)
+    "base2new_train": ("DATASET SEED", "train on the base classes and test on them"),
+    "base2new_test": ("DATASET SEED", "test that model on the new classes"),
+    "fewshot": ("DATASET SEED [SHOTS]", "train and test on all classes, with ResNet-50"),
+    "zeroshot": ("DATASET [base|new|all]", "evaluate without training, on base, new and all classes by default"),
+    "xd_train": ("DATASET SEED", "train on all classes of one dataset"),
+    "xd_test": ("DATASET SEED", "test that model on another dataset"),
+}
+
+
+def add_arguments(commands):
+    """Add `run KIND ...` to the sub-commands of the command line."""
+    environment = __doc__.split("\n\n", 1)[1]
+    run = commands.add_parser("run", help="one run: what the scripts call", epilog=environment)
+    kinds = run.add_subparsers(dest="kind", required=True, metavar="KIND")
+    for kind, (arguments, about) in KINDS.items():
+        parser = kinds.add_parser(kind, usage=f"bash scripts/{kind}.sh {arguments} [KEY VALUE ...]", help=about,
+                                  description=about, epilog=environment)
+        parser.add_argument("dataset", metavar="DATASET", help="file name in configs/datasets without .yaml")
+        if "SEED" in arguments:
+            parser.add_argument("seed", type=int, metavar="SEED")
+        parser.add_argument("opts", nargs="*", default=[], metavar="KEY VALUE",
+                            help="after the optional argument: config keys to set")
+
+
+def data_folder():
+    return Path(os.environ.get("DATA") or recipes.PROJECT / "data").absolute()
+
+
+def output_folder():
+    return Path(os.environ.get("OUT") or recipes.PROJECT / "output").absolute()
+
+
+def runs_of(args):
+    """The runs that a command line and the environment describe."""
+    opts = list(args.opts)
+    subsets = ("all",)
+    shots = os.environ.get("SHOTS") or "16"
+    if args.kind == "zeroshot":
+        subsets = (opts.pop(0),) if opts and opts[0] in ("base", "new", "all") else ("base", "new", "all")
+    if args.kind == "fewshot" and opts and opts[0].isdigit():
+        shots = opts.pop(0)
+    if not shots.isdigit() or int(shots) == 0:
+        raise CommandError(f"SHOTS={shots}: expected a positive whole number")
+    if len(opts) % 2:
+        raise CommandError(f"expected KEY VALUE pairs, got: {' '.join(opts)}")
+    trainer = os.environ.get("TRAINER") or ("ZeroshotCLIP" if args.kind == "zeroshot" else "MoCoOp")
+    source = ""
+    if args.kind == "xd_test":
+        family = args.dataset.split("_")[0] if recipes.is_builtin(args.dataset) else "imagenet"
+        source = os.environ.get("SOURCE") or family
+    setting = {"base": "base2new", "xd_t": "crossdataset"}.get(args.kind[:4], args.kind)
+    cfg = os.environ.get("CFG") or recipes.default_cfg(trainer, source or args.dataset, setting, int(shots))
+    seed = getattr(args, "seed", 1)
+    return [Run(args.kind, args.dataset, trainer, cfg, seed, int(shots), subset, source, tuple(opts))
+            for subset in subsets]
+
+
+def execute(run, data, out):
+    """Run it, unless it is finished; returns the exit status."""
+    directory = run.directory(out)
+    recipes.dataset_file(run.dataset)
+    recipes.trainer_file(run.trainer, run.cfg)
+    result = read_result(directory)
+    if result is not None:
+        check_same_settings(run, result, directory)
+        print(f"{run.label}: already finished, accuracy {result['metrics']['accuracy']:.2f}% ({directory})")
+        return 0
+    command = run.command(data, out)
+    verb = "resuming the unfinished run in" if "--resume" in command else "running in"
+    print(f"{run.label}: {verb} {directory}", flush=True)
+    return foreground(command)
+
+
+def main(args):
+    data, out = data_folder(), output_folder()
+    for run in runs_of(args):
+        status = execute(run, data, out)
+        if status != 0:
+            print(f"{run.label}: train.py ended with exit status {status}", file=sys.stderr)
+            return status
+    return 0

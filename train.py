@@ -1,0 +1,265 @@
+"""Train or evaluate one method on one dataset: CoOp's command line.
+
+    python train.py --root data --seed 1 --trainer CoOp --dataset-config-file configs/datasets/eurosat.yaml \\
+        --config-file configs/trainers/CoOp/vit_b16_ctxv1.yaml --output-dir output/eurosat DATASET.NUM_SHOTS 16
+
+Later settings win: engine and method defaults, dataset file, method file, options, KEY VALUE pairs.
+Exit status: 0 done; 2 something the user can mend (one `error: ...` line on stderr and in log.txt);
+130 Ctrl-C; 143 SIGTERM; anything else is a bug and shows its traceback.
+"""
+import argparse
+import contextlib
+import difflib
+import errno
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+# Engine and methods are imported inside functions: `--help` and a mistyped option then answer at once.
+
+EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 130, 143
+FILE_SYSTEM_ERRORS = {
+    errno.ENOSPC: "no space left on the disk",
+    errno.EDQUOT: "disk quota exceeded",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "operation not permitted",
+}
+
+
+class Terminated(BaseException):
+    """Raised in the main thread by SIGTERM; a BaseException, so that no `except Exception` swallows it."""
+
+
+class CommandError(Exception):
+    """A command line that can't be carried out, with a message for the user."""
+
+
+def build_parser():
+    parser = argparse.ArgumentParser(
+        description="Train or evaluate one prompt-learning method on one dataset.",
+        epilog="Exit status: 0 done, 2 wrong input (message on stderr), 130 Ctrl-C, 143 SIGTERM.",
+    )
+    parser.add_argument("--root", default="", help="folder that holds the datasets")
+    parser.add_argument("--output-dir", default="", help="where log.txt, checkpoints and results.json go")
+    parser.add_argument("--resume", default="", help="resume training from the checkpoint in this run folder")
+    parser.add_argument("--seed", type=int, default=-1, help="seed of samples, initial values and data order")
+    parser.add_argument("--source-domains", nargs="+", help="source domains (domain adaptation / generalisation)")
+    parser.add_argument("--target-domains", nargs="+", help="target domains (domain adaptation / generalisation)")
+    parser.add_argument("--transforms", nargs="+", help="training transforms, in order")
+    parser.add_argument("--config-file", default="", help="YAML file of the method")
+    parser.add_argument("--dataset-config-file", default="", help="YAML file of the dataset")
+    parser.add_argument("--trainer", default="", help="method: CoOp, CoCoOp, KgCoOp, MoCoOp, ...")
+    parser.add_argument("--backbone", default="", help="CLIP model, e.g. ViT-B/16 (MODEL.BACKBONE.NAME)")
+    parser.add_argument("--head", default="", help="MODEL.HEAD.NAME")
+    parser.add_argument("--eval-only", action="store_true", help="evaluate, don't train")
+    parser.add_argument("--model-dir", default="", help="with --eval-only: run folder to load the trained model from")
+    parser.add_argument("--load-epoch", type=int, help="with --model-dir: epoch to load (default: the best or last)")
+    parser.add_argument("--no-train", action="store_true", help="build everything, then stop")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE",
+                        help="config keys to set, e.g. DATASET.NUM_SHOTS 16 OPTIM.MAX_EPOCH 50")
+    return parser
+
+
+def nearest_file(path):
+    """The existing file most like `path`: same folder if that exists, else the most alike sibling folder."""
+    folder = path.parent
+    if not folder.is_dir():
+        siblings = [p.name for p in folder.parent.iterdir() if p.is_dir()] if folder.parent.is_dir() else []
+        close = difflib.get_close_matches(folder.name, siblings, n=1, cutoff=0.4)
+        if not close:
+            return None
+        folder = folder.parent / close[0]
+    names = sorted(p.name for p in folder.iterdir() if p.is_file())
+    close = difflib.get_close_matches(path.name, names, n=1, cutoff=0.0)
+    return folder / close[0] if close else None
+
+
+def check_config_file(path, option):
+    if not path or Path(path).is_file():
+        return
+    near = nearest_file(Path(path))
+    hint = f"; the nearest existing file is {near}" if near else ""
+    raise CommandError(f"{option}: no such file: {path}{hint}")
+
+
+def check_opts(opts):
+    for word in opts[::2]:
+        if word.startswith("-"):
+            raise CommandError(f"{word} comes after the first KEY VALUE pair; options go before the pairs")
+    if len(opts) % 2:
+        raise CommandError(f"KEY VALUE pairs: {opts[-1]!r} has no value")
+
+
+def reset_cfg(cfg, args):
+    """Copy the options that were given into their config keys."""
+    given = [
+        ("DATASET.ROOT", args.root),
+        ("OUTPUT_DIR", args.output_dir),
+        ("RESUME", args.resume),
+        ("SEED", args.seed if args.seed >= 0 else ""),
+        ("DATASET.SOURCE_DOMAINS", args.source_domains),
+        ("DATASET.TARGET_DOMAINS", args.target_domains),
+        ("INPUT.TRANSFORMS", args.transforms),
+        ("TRAINER.NAME", args.trainer),
+        ("MODEL.BACKBONE.NAME", args.backbone),
+        ("MODEL.HEAD.NAME", args.head),
+    ]
+    for key, value in given:
+        if value not in (None, ""):
+            node = cfg
+            *parents, leaf = key.split(".")
+            for name in parents:
+                node = node[name]
+            node[leaf] = tuple(value) if isinstance(value, list) else value
+
+
+def setup_cfg(args):
+    """Defaults, dataset file, method file, options, KEY VALUE pairs, in this order; frozen."""
+    from dassl.config import get_cfg_default
+
+    from trainers import extend_cfg
+
+    cfg = get_cfg_default()
+    extend_cfg(cfg)
+    if args.dataset_config_file:
+        cfg.merge_from_file(args.dataset_config_file)
+    if args.config_file:
+        cfg.merge_from_file(args.config_file)
+    reset_cfg(cfg, args)
+    cfg.merge_from_list(args.opts)
+    cfg.freeze()
+    return cfg
+
+
+def print_args(args, cfg):
+    """The header that logs of this family start with; parsers look for it."""
+    for title in ("Arguments", "Config"):
+        line = "*" * (len(title) + 6)
+        print(f"{line}\n** {title} **\n{line}")
+        if title == "Arguments":
+            for key in sorted(vars(args)):
+                print(f"{key}: {getattr(args, key)}")
+        else:
+            print(cfg)
+
+
+@contextlib.contextmanager
+def output_lock(folder):
+    """Hold `folder` for this process; the kernel lets go of it however the process ends.
+
+    Only rank 0 of a torchrun job takes it. Raises CommandError if another run holds it.
+    """
+    if int(os.environ.get("RANK", "0")) != 0:
+        yield
+        return
+    import fcntl
+
+    os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(folder, ".lock"), "a+") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handle.seek(0)
+            owner = handle.read().strip()
+            raise CommandError(f"output folder {folder} is in use by another run ({owner or 'owner unknown'}); "
+                               "wait for it, stop it, or choose another --output-dir") from None
+        handle.truncate(0)
+        handle.write(f"process {os.getpid()} on {socket.gethostname()}")
+        handle.flush()
+        yield
+
+
+def run(args):
+    """Build the trainer that the arguments describe and train or evaluate it."""
+    check_opts(args.opts)
+    check_config_file(args.dataset_config_file, "--dataset-config-file")
+    check_config_file(args.config_file, "--config-file")
+    cfg = setup_cfg(args)
+    with output_lock(cfg.OUTPUT_DIR):
+        run_locked(args, cfg)
+
+
+def run_locked(args, cfg):
+    import datasets  # noqa: F401  (registers the datasets)
+    from dassl.engine import build_trainer
+    from dassl.utils import collect_env_info, set_random_seed, setup_logger
+
+    if cfg.SEED >= 0:
+        print(f"Setting fixed seed: {cfg.SEED}")
+        set_random_seed(cfg.SEED)
+    setup_logger(cfg.OUTPUT_DIR)
+    print_args(args, cfg)
+    print("Collecting env info ...")
+    print(f"** System info **\n{collect_env_info()}\n")
+
+    trainer = build_trainer(cfg)
+    if args.eval_only:
+        trainer.load_model(args.model_dir, epoch=args.load_epoch)
+        trainer.test()
+    elif not args.no_train:
+        trainer.train()
+
+
+def explain(error):
+    """(exit status, message) for what a user can mend or asked for; None for a bug."""
+    if isinstance(error, KeyboardInterrupt):
+        return EXIT_INTERRUPTED, "interrupted; the same command with --resume <output dir> goes on from the last checkpoint"
+    if isinstance(error, Terminated):
+        return EXIT_TERMINATED, "terminated; the same command with --resume <output dir> goes on from the last checkpoint"
+    if isinstance(error, user_errors()):
+        return EXIT_USER_ERROR, str(error)
+    if isinstance(error, OSError) and error.errno in FILE_SYSTEM_ERRORS:
+        place = f": {error.filename}" if error.filename else ""
+        return EXIT_USER_ERROR, FILE_SYSTEM_ERRORS[error.errno] + place
+    if isinstance(error, ModuleNotFoundError) and error.name in ("torch", "torchvision", "open_clip", "yacs"):
+        return EXIT_USER_ERROR, f"the Python package {error.name} is not installed here; `make venv` sets up .venv with all of them"
+    return None
+
+
+def user_errors():
+    """The exception classes whose message is for the user, of the modules that are loaded by now."""
+    classes = [CommandError]
+    for module in ("dassl.utils", "prompting.errors"):
+        if module in sys.modules:
+            classes.append(sys.modules[module].UserError)
+    return tuple(classes)
+
+
+def report(message):
+    """Print to stderr and, once the log is open, write the same line there."""
+    line = f"error: {message}"
+    log = getattr(sys.stdout, "file", None)
+    sys.stderr.write(line + "\n")
+    if log is not None:
+        log.write(line + "\n")
+        log.flush()
+
+
+def on_sigterm(signum, frame):
+    raise Terminated
+
+
+def main(argv=None):
+    """Run one command line; returns the exit status."""
+    args = build_parser().parse_args(argv)
+    stdout = sys.stdout
+    signal.signal(signal.SIGTERM, on_sigterm)
+    try:
+        run(args)
+        return 0
+    except BaseException as error:
+        explained = explain(error)
+        if explained is None:
+            raise
+        status, message = explained
+        report(message)
+        return status
+    finally:
+        sys.stdout = stdout
+
+
+if __name__ == "__main__":
+    sys.exit(main())
