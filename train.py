@@ -13,7 +13,6 @@ import difflib
 import errno
 import os
 import signal
-import socket
 import sys
 from pathlib import Path
 
@@ -27,6 +26,9 @@ FILE_SYSTEM_ERRORS = {
     errno.EACCES: "permission denied",
     errno.EPERM: "operation not permitted",
 }
+
+
+OURS = ("dassl", "datasets", "prompting", "trainers")
 
 
 class Terminated(BaseException):
@@ -89,8 +91,6 @@ def check_opts(opts):
     for word in opts[::2]:
         if word.startswith("-"):
             raise CommandError(f"{word} comes after the first KEY VALUE pair; options go before the pairs")
-    if len(opts) % 2:
-        raise CommandError(f"KEY VALUE pairs: {opts[-1]!r} has no value")
 
 
 def reset_cfg(cfg, args):
@@ -148,27 +148,13 @@ def print_args(args, cfg):
 
 @contextlib.contextmanager
 def output_lock(folder):
-    """Hold `folder` for this process; the kernel lets go of it however the process ends.
+    """Hold the output folder against a second run; of a torchrun job only rank 0 does."""
+    from dassl.utils import lock_output_dir
 
-    Only rank 0 of a torchrun job takes it. Raises CommandError if another run holds it.
-    """
-    if int(os.environ.get("RANK", "0")) != 0:
-        yield
-        return
-    import fcntl
-
-    os.makedirs(folder, exist_ok=True)
-    with open(os.path.join(folder, ".lock"), "a+") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            handle.seek(0)
-            owner = handle.read().strip()
-            raise CommandError(f"output folder {folder} is in use by another run ({owner or 'owner unknown'}); "
-                               "wait for it, stop it, or choose another --output-dir") from None
-        handle.truncate(0)
-        handle.write(f"process {os.getpid()} on {socket.gethostname()}")
-        handle.flush()
+    if int(os.environ.get("RANK", "0")) == 0:
+        with lock_output_dir(folder):
+            yield
+    else:
         yield
 
 
@@ -205,17 +191,19 @@ def run_locked(args, cfg):
 
 def explain(error):
     """(exit status, message) for what a user can mend or asked for; None for a bug."""
+    stopped = "; the same command with --resume <output dir> goes on from the last checkpoint"
     if isinstance(error, KeyboardInterrupt):
-        return EXIT_INTERRUPTED, "interrupted; the same command with --resume <output dir> goes on from the last checkpoint"
+        return EXIT_INTERRUPTED, "interrupted" + stopped
     if isinstance(error, Terminated):
-        return EXIT_TERMINATED, "terminated; the same command with --resume <output dir> goes on from the last checkpoint"
+        return EXIT_TERMINATED, "terminated" + stopped
     if isinstance(error, user_errors()):
-        return EXIT_USER_ERROR, str(error)
+        return EXIT_USER_ERROR, f"error: {error}"
     if isinstance(error, OSError) and error.errno in FILE_SYSTEM_ERRORS:
         place = f": {error.filename}" if error.filename else ""
-        return EXIT_USER_ERROR, FILE_SYSTEM_ERRORS[error.errno] + place
-    if isinstance(error, ModuleNotFoundError) and error.name in ("torch", "torchvision", "open_clip", "yacs"):
-        return EXIT_USER_ERROR, f"the Python package {error.name} is not installed here; `make venv` sets up .venv with all of them"
+        return EXIT_USER_ERROR, f"error: {FILE_SYSTEM_ERRORS[error.errno]}{place}"
+    if isinstance(error, ModuleNotFoundError) and error.name.split(".")[0] not in OURS:
+        return EXIT_USER_ERROR, (f"error: the Python package {error.name} is not installed for {sys.executable}; "
+                                 "`make venv` sets up .venv with all of them")
     return None
 
 
@@ -229,13 +217,12 @@ def user_errors():
 
 
 def report(message):
-    """Print to stderr and, once the log is open, write the same line there."""
-    line = f"error: {message}"
+    """Print to stderr and, once the log is open, write the same there."""
+    sys.stderr.write(message + "\n")
     log = getattr(sys.stdout, "file", None)
-    sys.stderr.write(line + "\n")
     if log is not None:
-        log.write(line + "\n")
-        log.flush()
+        with contextlib.suppress(OSError):  # the disk may be what is full
+            log.write(message + "\n")
 
 
 def on_sigterm(signum, frame):

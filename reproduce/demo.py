@@ -9,7 +9,7 @@ from tabulate import tabulate
 from reproduce import recipes
 from reproduce.processes import Background, available_cores
 from reproduce.results import harmonic_mean
-from reproduce.runs import Run, check_same_settings, read_result
+from reproduce.runs import Run, check_same_settings
 from reproduce.single import data_folder, output_folder
 
 DATASETS = ["letters", "digits"]
@@ -61,7 +61,7 @@ class Progress:
         """Returns True if every run of the chain is finished in the end."""
         for run in chain:
             directory = run.directory(self.out)
-            result = read_result(directory)
+            result = run.result(self.out)
             started = time.monotonic()
             if result is not None:
                 check_same_settings(run, result, directory)
@@ -71,7 +71,7 @@ class Progress:
                 continue
             self.line("start", run)
             status, output = self.processes.run(run.command(self.data, self.out))
-            result = read_result(directory)
+            result = run.result(self.out)
             if status != 0 or result is None:
                 self.failed(run, directory, status, output)
                 return False
@@ -106,7 +106,7 @@ def table(args, found, out):
     for method in args.methods:
         row = [method]
         for dataset in args.datasets:
-            mine = [(run, read_result(run.directory(out))) for run in runs
+            mine = [(run, run.result(out)) for run in runs
                     if (run.trainer, run.dataset) == (method, dataset)]
             base, new = ([result["metrics"]["accuracy"] for run, result in mine if run.classes == classes and result]
                          for classes in ("base", "new"))
@@ -118,7 +118,8 @@ def table(args, found, out):
             trained = method not in recipes.ZEROSHOT_TRAINERS
             row += [base, new, harmonic_mean(base, new), statistics.mean(seconds) if trained else None]
         rows.append(row)
-    headers = ["method"] + [f"{dataset}\n{name}" for dataset in args.datasets for name in ("base", "new", "H", "train s")]
+    columns = ("base", "new", "H", "train s")
+    headers = ["method"] + [f"{dataset}\n{column}" for dataset in args.datasets for column in columns]
     return tabulate(rows, headers, floatfmt=".1f", missingval="-")
 
 

@@ -171,7 +171,8 @@ def summarise(directory, spread=std):
         averages.setdefault(split_classes(experiment)[0], []).append(means)
     for classes, experiments in averages.items():
         if len(experiments) > 1:
-            print(f"Average performance of {len(experiments)} experiments" + (f" on {classes} classes" if classes else ""))
+            which = f" on {classes} classes" if classes else ""
+            print(f"Average performance of {len(experiments)} experiments{which}")
             for name in METRICS:
                 values = [means[name] for means in experiments if name in means]
                 if values:

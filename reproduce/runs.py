@@ -68,6 +68,17 @@ class Run:
             "xd_test": Path("crossdataset/test") / self.source / shots,
         }[self.kind]
 
+    def result(self, out):
+        """results.json of this run if it is finished, else None.
+
+        A test that is older than the training run whose model it tests has to be made again.
+        """
+        result = read_result(self.directory(out))
+        trained = read_result(self.training.directory(out)) if result and self.training else None
+        if trained and trained.get("finished_at", "") > result.get("finished_at", ""):
+            return None
+        return result
+
     def settings(self):
         """Flat KEY, VALUE, ... in force, later ones win."""
         settings = recipes.recipe_opts(self.trainer, self.source or self.dataset, self.cfg)
@@ -128,7 +139,7 @@ def check_same_settings(run, result, directory):
                 break  # left to train.py, which knows the keys
             node = node[name]
         else:
-            if plain(node) != plain(literal(text)):
+            if plain(node) != plain(literal(text)) and str(node).lower() != text.lower():
                 raise CommandError(
                     f"{run.label}: the finished run in {directory} has {key} {node}, not {text}; "
                     "remove that folder, or set OUT to another one")

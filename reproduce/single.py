@@ -1,8 +1,8 @@
 """One setting for one dataset and seed: what the shims in scripts/ call.
 
-Environment variables: TRAINER (MoCoOp; zeroshot: ZeroshotCLIP), CFG (the published recipe's file), SHOTS (16), SOURCE (the
-dataset that a cross-dataset test was trained on), DATA (<project>/data), OUT (<project>/output). A relative DATA or
-OUT is relative to the caller's folder.
+Environment variables: TRAINER (MoCoOp; zeroshot: ZeroshotCLIP), CFG (the published recipe's file), SHOTS (16), SOURCE
+(the dataset that a cross-dataset test was trained on), DATA (<project>/data), OUT (<project>/output). A relative DATA
+or OUT is relative to the caller's folder.
 """
 import os
 import sys
@@ -11,7 +11,7 @@ from pathlib import Path
 from reproduce import recipes
 from reproduce.errors import CommandError
 from reproduce.processes import foreground
-from reproduce.runs import Run, check_same_settings, read_result
+from reproduce.runs import Run, check_same_settings
 
 
 KINDS = {  # kind: (arguments of its script, what it does)
@@ -77,7 +77,7 @@ def execute(run, data, out):
     directory = run.directory(out)
     recipes.dataset_file(run.dataset)
     recipes.trainer_file(run.trainer, run.cfg)
-    result = read_result(directory)
+    result = run.result(out)
     if result is not None:
         check_same_settings(run, result, directory)
         print(f"{run.label}: already finished, accuracy {result['metrics']['accuracy']:.2f}% ({directory})")

@@ -26,6 +26,15 @@ def test_kgcoop_log_has_another_format_and_reads_the_same():
     assert results.read_log(LOGS / "kgcoop_train_base.txt") == {"accuracy": 40.0, "error": 60.0, "macro_f1": 29.64}
 
 
+def test_every_published_log_gives_its_last_accuracy(golden_dir):
+    logs = [path for path in (golden_dir / "published" / "logs").rglob("*.txt") if path.is_file()]
+    if not logs:
+        pytest.skip(f"no published logs in {golden_dir}")
+    for log in logs:
+        last = [line for line in log.read_text().split("\n") if line.startswith("* accuracy: ")][-1]
+        assert results.read_log(log)["accuracy"] == float(last.removeprefix("* accuracy: ").rstrip("%")), log
+
+
 def test_summary_of_published_logs(capsys):
     assert main(["summarise", str(LOGS / "train_base")]) == 0
     assert "* accuracy: 60.73% +- 1.04%" in capsys.readouterr().out

@@ -109,6 +109,18 @@ def test_test_run_needs_its_training_run(tmp_path):
     assert "--eval-only" in command and command[-2:] == ["DATASET.SUBSAMPLE_CLASSES", "new"]
 
 
+def test_a_test_older_than_its_training_run_counts_no_more(tmp_path):
+    run = Run("base2new_test", "eurosat", "CoOp", "vit_b16_ctxv1")
+    for folder, time in ((run.directory(tmp_path), "2024-05-02T10:00:00"),
+                         (run.training.directory(tmp_path), "2024-05-01T10:00:00")):
+        folder.mkdir(parents=True)
+        (folder / "results.json").write_text(json.dumps({"status": "finished", "finished_at": time}))
+    assert run.result(tmp_path) is not None
+    retrained = run.training.directory(tmp_path) / "results.json"
+    retrained.write_text(json.dumps({"status": "finished", "finished_at": "2024-05-03T10:00:00"}))
+    assert run.result(tmp_path) is None
+
+
 def test_training_resumes_where_a_checkpoint_lies(tmp_path):
     run = Run("base2new_train", "eurosat", "CoOp", "vit_b16_ctxv1")
     assert "--resume" not in run.command("data", tmp_path)
