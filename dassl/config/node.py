@@ -1,0 +1,130 @@
+"""A strict tree of settings: an unknown key or a value of the wrong type is an error that says what to write instead."""
+
+import os.path as osp
+from ast import literal_eval
+
+import yaml
+from yacs.config import CfgNode as YacsNode
+
+from ..utils.errors import UserError
+from ..utils.tools import nearest
+
+
+class CfgNode(YacsNode):
+    """yacs' CfgNode with errors for users, and without its habit of executing ``.py`` files."""
+
+    def merge_from_file(self, cfg_filename):
+        """Merge a YAML file. UserError names the file, the line and the key."""
+        values, lines = _read_yaml(cfg_filename)
+        for key, value in values.items():
+            self._set(key, value, f"{cfg_filename}, line {lines[key]}: ")
+
+    def merge_from_list(self, cfg_list):
+        """Merge ``[KEY, VALUE, KEY, VALUE, …]`` as written on a command line."""
+        if len(cfg_list) % 2:
+            raise UserError(f"settings come in pairs KEY VALUE, but {len(cfg_list)} words were given: {' '.join(map(str, cfg_list))}")
+        for key, value in zip(cfg_list[::2], cfg_list[1::2]):
+            self._set(key, value, "")
+
+    def merge_from_other_cfg(self, cfg_other):
+        """Merge another tree."""
+        for key, value in _flatten(cfg_other):
+            self._set(key, value, "")
+
+    def _set(self, full_key, value, where):
+        if self.is_frozen():
+            raise AttributeError(f"the configuration is frozen: {full_key} cannot be set")
+        node = self
+        *parents, leaf = full_key.split(".")
+        for depth, name in enumerate([*parents, leaf]):
+            if name not in node:
+                raise UserError(f"{where}unknown key {full_key}{_nearest_key(self, full_key)}")
+            if depth < len(parents):
+                node = node[name]
+                if not isinstance(node, YacsNode):
+                    raise UserError(f"{where}unknown key {full_key}: {'.'.join(parents)} is a value, not a section")
+        if isinstance(node[leaf], YacsNode):
+            if value is None or value == {}:
+                return  # a section without entries
+            raise UserError(f"{where}{full_key} is a section, not a value; its keys: {', '.join(node[leaf])}")
+        node[leaf] = _coerce(value, node[leaf], f"{where}{full_key}")
+
+
+def _nearest_key(root, full_key):
+    keys = dict(_flatten(root))
+    tails = {key for key in keys if key.rpartition(".")[2] == full_key.rpartition(".")[2]}
+    return nearest(full_key, keys) or nearest(full_key, tails)
+
+
+def _flatten(node, prefix=""):
+    """Yield (dotted key, value) for every leaf."""
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _coerce(raw, old, key):
+    """Return ``raw`` as a value of ``old``'s type; strings are read as Python literals, as yacs does."""
+    value = raw
+    if isinstance(raw, str):
+        try:
+            value = literal_eval(raw)
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            value = raw
+    if old is None or type(value) is type(old):
+        return value
+    if isinstance(old, str) and isinstance(raw, str):
+        return raw  # a text that happens to look like a number
+    if isinstance(old, bool) and isinstance(raw, str) and raw.lower() in ("true", "false"):
+        return raw.lower() == "true"
+    if isinstance(old, (tuple, list)) and isinstance(value, (tuple, list)):
+        return type(old)(value)
+    if isinstance(old, float) and type(value) is int:
+        return float(value)
+    raise UserError(f"{key} takes a value of type {type(old).__name__} (default {old!r}), not {raw!r}")
+
+
+class _Loader(yaml.SafeLoader):
+    """Builds plain values only: a tag that names a Python object is an error."""
+
+
+def _read_yaml(path):
+    """Return ({dotted key: value}, {dotted key: line}) of a YAML file."""
+    if osp.splitext(path)[1] not in ("", ".yaml", ".yml"):
+        raise UserError(f"{path}: a configuration is a YAML file (.yaml)")
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+    except (OSError, UnicodeDecodeError) as e:
+        raise UserError(f"cannot read the configuration file {path}: {e}") from e
+    loader = _Loader(text)
+    try:
+        root = loader.get_single_node()
+        values, lines = {}, {}
+        if root is not None:
+            _collect(loader, root, "", path, values, lines)
+    except yaml.MarkedYAMLError as e:
+        mark = e.problem_mark or e.context_mark
+        raise UserError(f"{path}, line {mark.line + 1 if mark else 1}: not valid YAML ({e.problem or e.context})") from e
+    except yaml.YAMLError as e:
+        raise UserError(f"{path}: not valid YAML ({e})") from e
+    finally:
+        loader.dispose()
+    return values, lines
+
+
+def _collect(loader, node, prefix, path, values, lines):
+    if not isinstance(node, yaml.MappingNode):
+        raise UserError(f"{path}, line {node.start_mark.line + 1}: expected KEY: VALUE lines")
+    loader.flatten_mapping(node)
+    for key_node, value_node in node.value:
+        key, line = f"{prefix}{key_node.value}", key_node.start_mark.line + 1
+        if key in lines:
+            raise UserError(f"{path}, line {line}: {key} is given twice (first on line {lines[key]})")
+        lines[key] = line
+        if isinstance(value_node, yaml.MappingNode) and value_node.value:
+            _collect(loader, value_node, f"{key}.", path, values, lines)
+        else:
+            values[key] = loader.construct_object(value_node, deep=True)

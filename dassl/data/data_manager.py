@@ -1,0 +1,190 @@
+"""Builds the dataset, the transforms and the data loaders of a run."""
+
+import torch
+from tabulate import tabulate
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+from torchvision import transforms as T
+
+from ..utils import UserError, read_image, seeded_rng
+from .datasets import build_dataset
+from .samplers import EpochSampler, SampleIndex, build_sampler
+from .transforms import INTERPOLATION_MODES, build_transform
+
+
+class _Loader(DataLoader):
+    """A DataLoader that can be iterated anew while another iteration is under way, kept workers or not."""
+
+    def __iter__(self):
+        kept = self._iterator
+        if kept is not None and kept._tasks_outstanding:
+            return self._get_iterator()  # PyTorch would take the kept workers away from the other iteration
+        return super().__iter__()
+
+
+def build_data_loader(
+    cfg,
+    sampler_type="SequentialSampler",
+    data_source=None,
+    batch_size=64,
+    n_domain=0,
+    n_ins=2,
+    tfm=None,
+    is_train=True,
+    dataset_wrapper=None,
+):
+    """Return a loader of batches of ``data_source`` (a list of Datum).
+
+    In training, an incomplete last batch is dropped, unless it is the only one. UserError when there is no batch.
+    """
+    if not data_source:
+        raise UserError(f"dataset {cfg.DATASET.NAME}: the {'training' if is_train else 'test'} split has no images")
+    n_data = len(data_source)
+    sampler = build_sampler(sampler_type, cfg, data_source, batch_size, n_domain, n_ins)
+    loader = _Loader(
+        (dataset_wrapper or DatasetWrapper)(cfg, data_source, transform=tfm, is_train=is_train),
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        drop_last=is_train and n_data >= batch_size,
+        pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
+        generator=torch.Generator(),  # of its own: which data are loaded when leaves the model's randomness alone
+        # starting workers takes longer than an epoch of a few-shot set
+        persistent_workers=is_train and cfg.DATALOADER.NUM_WORKERS > 0 and isinstance(sampler, EpochSampler),
+    )
+    if len(loader) == 0:
+        raise UserError(
+            f"{n_data} training images give no batch of {batch_size} with {sampler_type}: "
+            "choose a smaller DATALOADER.TRAIN_X.BATCH_SIZE"
+        )
+    if is_train and n_data < batch_size:
+        print(f"Note: the batch size {batch_size} exceeds the {n_data} training images; each epoch is one batch of {n_data}")
+    return loader
+
+
+class DataManager:
+    """The dataset of ``cfg`` with its loaders ``train_loader_x``, ``train_loader_u``, ``val_loader``, ``test_loader``.
+
+    ``train_loader_u`` and ``val_loader`` are None where the dataset has no such split.
+    """
+
+    def __init__(self, cfg, custom_tfm_train=None, custom_tfm_test=None, dataset_wrapper=None):
+        dataset = build_dataset(cfg)
+        tfm_train = _transform(cfg, custom_tfm_train, is_train=True)
+        tfm_test = _transform(cfg, custom_tfm_test, is_train=False)
+
+        def train_loader(data, settings):
+            return build_data_loader(
+                cfg, settings.SAMPLER, data, settings.BATCH_SIZE, settings.N_DOMAIN, settings.N_INS, tfm_train, True,
+                dataset_wrapper,
+            )  # fmt: skip
+
+        def eval_loader(data):
+            test = cfg.DATALOADER.TEST
+            return build_data_loader(
+                cfg, test.SAMPLER, data, test.BATCH_SIZE, tfm=tfm_test, is_train=False, dataset_wrapper=dataset_wrapper
+            )
+
+        loader = cfg.DATALOADER
+        self.train_loader_x = train_loader(dataset.train_x, loader.TRAIN_X)
+        self.train_loader_u = None
+        if dataset.train_u:
+            self.train_loader_u = train_loader(
+                dataset.train_u, loader.TRAIN_X if loader.TRAIN_U.SAME_AS_X else loader.TRAIN_U
+            )
+        self.val_loader = eval_loader(dataset.val) if dataset.val else None
+        self.test_loader = eval_loader(dataset.test)
+
+        self.dataset = dataset
+        self._num_classes = dataset.num_classes
+        self._num_source_domains = len(cfg.DATASET.SOURCE_DOMAINS)
+        self._lab2cname = dataset.lab2cname
+        if cfg.VERBOSE:
+            self.show_dataset_summary(cfg)
+
+    @property
+    def num_classes(self):
+        return self._num_classes
+
+    @property
+    def num_source_domains(self):
+        return self._num_source_domains
+
+    @property
+    def lab2cname(self):
+        """Class names by label."""
+        return self._lab2cname
+
+    def show_dataset_summary(self, cfg):
+        """Print the table of the dataset's name and sizes."""
+        rows = [["Dataset", cfg.DATASET.NAME]]
+        if cfg.DATASET.SOURCE_DOMAINS:
+            rows.append(["Source", cfg.DATASET.SOURCE_DOMAINS])
+        if cfg.DATASET.TARGET_DOMAINS:
+            rows.append(["Target", cfg.DATASET.TARGET_DOMAINS])
+        rows.append(["# classes", f"{self.num_classes:,}"])
+        for split in ("train_x", "train_u", "val", "test"):
+            data = getattr(self.dataset, split)
+            if data:
+                rows.append([f"# {split}", f"{len(data):,}"])
+        print(tabulate(rows))
+
+
+def _transform(cfg, custom, is_train):
+    if custom is None:
+        return build_transform(cfg, is_train=is_train)
+    print(f"* Using custom transform for {'training' if is_train else 'testing'}")
+    return custom
+
+
+class DatasetWrapper(TorchDataset):
+    """Loads and transforms the images of a list of Datum.
+
+    An item is a dictionary with ``label``, ``domain``, ``impath``, ``index`` and ``img`` (a list of K views where
+    DATALOADER.K_TRANSFORMS = K > 1 in training; with several transforms also ``img2``, ``img3`` …), and with
+    DATALOADER.RETURN_IMG0 the unaugmented ``img0``. Asked for a ``SampleIndex``, the augmentation is a function of it;
+    Python's, NumPy's and PyTorch's random states are left as they were.
+    """
+
+    def __init__(self, cfg, data_source, transform=None, is_train=False):
+        self.cfg = cfg
+        self.data_source = data_source
+        self.transform = transform
+        self.is_train = is_train
+        self.k_tfm = cfg.DATALOADER.K_TRANSFORMS if is_train else 1
+        self.return_img0 = cfg.DATALOADER.RETURN_IMG0
+        if self.k_tfm > 1 and transform is None:
+            raise UserError(f"DATALOADER.K_TRANSFORMS is {self.k_tfm}, but there is no transform (INPUT.NO_TRANSFORM)")
+
+        to_tensor = [T.Resize(cfg.INPUT.SIZE, interpolation=INTERPOLATION_MODES[cfg.INPUT.INTERPOLATION]), T.ToTensor()]
+        if "normalize" in cfg.INPUT.TRANSFORMS:
+            to_tensor.append(T.Normalize(mean=cfg.INPUT.PIXEL_MEAN, std=cfg.INPUT.PIXEL_STD))
+        self.to_tensor = T.Compose(to_tensor)
+
+    def __len__(self):
+        return len(self.data_source)
+
+    def __getitem__(self, idx):
+        item = self.data_source[idx]
+        output = {"label": item.label, "domain": item.domain, "impath": item.impath, "index": int(idx)}
+        img0 = read_image(item.impath)
+        if isinstance(idx, SampleIndex):
+            with seeded_rng(idx.rng_seed):
+                output.update(self._views(img0))
+        else:
+            output.update(self._views(img0))
+        if self.return_img0:
+            output["img0"] = self.to_tensor(img0)
+        return output
+
+    def _views(self, img0):
+        if self.transform is None:
+            return {"img": img0}
+        if not isinstance(self.transform, (list, tuple)):
+            return {"img": self._transform_image(self.transform, img0)}
+        keys = ["img"] + [f"img{i}" for i in range(2, len(self.transform) + 1)]
+        return {key: self._transform_image(tfm, img0) for key, tfm in zip(keys, self.transform)}
+
+    def _transform_image(self, tfm, img0):
+        views = [tfm(img0) for _ in range(self.k_tfm)]
+        return views[0] if self.k_tfm == 1 else views

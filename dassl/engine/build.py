@@ -1,0 +1,13 @@
+"""The registry of trainers."""
+
+from ..utils import Registry
+
+TRAINER_REGISTRY = Registry("TRAINER")
+
+
+def build_trainer(cfg):
+    """Return the trainer named by ``cfg.TRAINER.NAME``."""
+    trainer = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
+    if cfg.VERBOSE:
+        print(f"Loading trainer: {cfg.TRAINER.NAME}")
+    return trainer(cfg)

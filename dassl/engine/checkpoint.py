@@ -1,0 +1,221 @@
+"""What a checkpoint of a trainer holds, and finding the one to resume from.
+
+Two kinds of files, all written atomically and made of tensors and plain values:
+
+- ``<run>/<model name>/model.pth.tar-<epoch>``: Dassl's layout, one file per registered model, at Dassl's moments;
+- ``<run>/resume/epoch-<epoch>.pt``: a point to resume from, all models in one file. The last two are kept while a run
+  trains; they are removed when it ends.
+
+Each holds, beside ``state_dict``, ``optimizer``, ``scheduler``, ``epoch`` and ``val_result``, what an exact resume
+needs: random states, gradient scaler, best result, the trainer's extras and name.
+"""
+
+import os
+import os.path as osp
+import re
+import shutil
+import time
+
+from ..utils import (
+    DamagedFileError,
+    UserError,
+    get_rng_state,
+    load_checkpoint,
+    nearest,
+    set_rng_state,
+    torch_save,
+)
+
+RESUME_DIR = "resume"
+KEPT_RESUME_POINTS = 2
+# a resume point is written when the time since the last one is this many times what writing one takes
+RESUME_POINT_THRIFT = 20
+
+
+def learned_state(model):
+    """Return the part of ``model.state_dict()`` that training changes: no frozen parameters.
+
+    A model without any learnable parameter (a teacher that is a moving average, say) was registered in order to be
+    saved: all of it is.
+    """
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    frozen = {name for name, p in parameters.items() if not p.requires_grad}
+    if len(frozen) == len(parameters):
+        frozen = set()
+    return {key: value for key, value in model.state_dict().items() if key not in frozen}
+
+
+def load_learned_state(model, state_dict, where):
+    """Load what ``learned_state`` gave. UserError for unknown entries, missing learned ones, and other shapes."""
+    own = model.state_dict()
+    state_dict = {key.removeprefix("module."): value for key, value in state_dict.items()}
+    unknown = [key for key in state_dict if key not in own]
+    learned = [name for name, p in model.named_parameters(remove_duplicate=False) if p.requires_grad]
+    missing = [name for name in learned if name not in state_dict]
+    if unknown or missing:
+        hint = nearest(unknown[0], own) if unknown else ""
+        raise UserError(
+            f"{where}: does not fit this method"
+            + (f"; it has {', '.join(unknown[:5])}, which the method lacks{hint}" if unknown else "")
+            + (f"; it lacks {', '.join(missing[:5])}" if missing else "")
+        )
+    for key, value in state_dict.items():
+        if value.shape != own[key].shape:
+            raise UserError(
+                f"{where}: {key} has the shape {tuple(value.shape)}, this configuration needs {tuple(own[key].shape)}; "
+                "use the settings (backbone, context length, classes, …) that it was trained with"
+            )
+    model.load_state_dict(state_dict, strict=False)
+
+
+def check_trainer(checkpoint, cfg, where):
+    """Raise UserError when the checkpoint names another trainer than ``cfg``."""
+    trainer = checkpoint.get("trainer")
+    if trainer is not None and trainer != cfg.TRAINER.NAME:
+        raise UserError(f"{where}: a checkpoint of {trainer}, not of {cfg.TRAINER.NAME}; use --trainer {trainer}")
+
+
+def model_entry(trainer, name, val_result=None):
+    """Return what is saved of one registered model."""
+    optim, sched = trainer._optims[name], trainer._scheds[name]
+    return {
+        "state_dict": learned_state(trainer._models[name]),
+        "optimizer": None if optim is None else optim.state_dict(),
+        "scheduler": None if sched is None else sched.state_dict(),
+        "val_result": val_result,
+    }
+
+
+def run_entry(trainer, epoch):
+    """Return what is saved of a trainer beside its models; ``epoch``: the number of epochs done."""
+    scaler = getattr(trainer, "scaler", None)
+    cfg = getattr(trainer, "cfg", None)
+    return {
+        "epoch": epoch,
+        "trainer": cfg.TRAINER.NAME if cfg is not None else type(trainer).__name__,
+        "best_result": float(getattr(trainer, "best_result", float("-inf"))),
+        "scaler": scaler.state_dict() if scaler is not None else None,
+        "rng": get_rng_state(),
+        "extras": trainer.checkpoint_extras(),
+        "train_seconds": trainer.train_seconds(),
+    }
+
+
+class ResumePoints:
+    """Writes the resume points of a trainer into ``directory/resume``, no more often than is cheap."""
+
+    def __init__(self, directory):
+        self.directory = osp.join(directory, RESUME_DIR)
+        self._not_before = 0.0
+
+    def save(self, trainer, epoch):
+        """Write a point after ``epoch`` epochs, if the last one is long enough ago; drop all but the last two."""
+        start = time.monotonic()
+        if start < self._not_before:
+            return
+        state = run_entry(trainer, epoch)
+        state["models"] = {name: model_entry(trainer, name) for name in trainer.get_model_names()}
+        torch_save(state, osp.join(self.directory, f"epoch-{epoch}.pt"))
+        for old in sorted(resume_points(self.directory))[:-KEPT_RESUME_POINTS]:
+            os.unlink(osp.join(self.directory, f"epoch-{old}.pt"))
+        end = time.monotonic()
+        self._not_before = end + (RESUME_POINT_THRIFT - 1) * (end - start)
+
+    def remove(self):
+        """Remove the points: the run has ended, its last checkpoint is there."""
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def _numbered(folder, pattern):
+    if not osp.isdir(folder):
+        return set()
+    return {int(match[1]) for name in os.listdir(folder) if (match := re.fullmatch(pattern, name))}
+
+
+def resume_points(folder):
+    """Return the epochs of the resume points in ``folder``."""
+    return _numbered(folder, r"epoch-(\d+)\.pt")
+
+
+def saved_epochs(directory, names):
+    """Return the epochs for which ``directory`` has a checkpoint of every model in ``names``."""
+    epochs = [_numbered(osp.join(directory, name), r"model\.pth\.tar-(\d+)") for name in names]
+    return set.intersection(*epochs) if epochs else set()
+
+
+def _candidates(directory, names):
+    """Yield (epoch, {model name: file}) from the newest to the oldest; at one epoch the resume point first."""
+    points = resume_points(osp.join(directory, RESUME_DIR))
+    saved = saved_epochs(directory, names)
+    for epoch in sorted(points | saved, reverse=True):
+        if epoch in points:
+            yield epoch, {None: osp.join(directory, RESUME_DIR, f"epoch-{epoch}.pt")}
+        if epoch in saved:
+            yield epoch, {name: osp.join(directory, name, f"model.pth.tar-{epoch}") for name in names}
+
+
+def _read(files):
+    """Return (state of the run, {model name: entry}, {model name: where}) of one candidate."""
+    if None in files:
+        path = files[None]
+        run = load_checkpoint(path)
+        if not isinstance(run.get("models"), dict):
+            raise DamagedFileError(f"{path}: not a point to resume from")
+        return run, run["models"], dict.fromkeys(run["models"], path)
+    entries = {name: load_checkpoint(path) for name, path in files.items()}
+    for name, entry in entries.items():
+        if "state_dict" not in entry or "epoch" not in entry:
+            raise DamagedFileError(f"{files[name]}: not a checkpoint of a trainer")
+    return next(iter(entries.values())), entries, files
+
+
+def resume(trainer, directory):
+    """Restore ``trainer`` from the newest usable state in ``directory``; return the epochs done (0: none found).
+
+    All models are taken from the same epoch. A damaged file is passed over, and named. UserError when a state is of
+    another method or of other shapes.
+    """
+    names = trainer.get_model_names()
+    damaged = False
+    for _, files in _candidates(directory, names) if names else ():
+        try:
+            run, entries, where = _read(files)
+        except DamagedFileError as e:
+            print(f"Damaged checkpoint passed over: {e}")
+            damaged = True
+            continue
+        print(f"Found checkpoint at {directory} (will resume training)")
+        print(f"Loading checkpoint from {', '.join(files.values())}")
+        _restore(trainer, run, entries, where)
+        print(f"Previous epoch: {run['epoch']}")
+        return run["epoch"]
+    print("No undamaged checkpoint found, train from scratch" if damaged else "No checkpoint found, train from scratch")
+    return 0
+
+
+def _restore(trainer, run, entries, where):
+    names = trainer.get_model_names()
+    path = next(iter(where.values()))
+    check_trainer(run, trainer.cfg, path)
+    if set(entries) != set(names):
+        raise UserError(f"{path}: holds the models {', '.join(entries)}, this method has {', '.join(names)}")
+    if run.get("extras"):
+        trainer.load_checkpoint_extras(run["extras"])
+    for name in names:
+        entry, optim, sched = entries[name], trainer._optims[name], trainer._scheds[name]
+        load_learned_state(trainer._models[name], entry["state_dict"], where[name])
+        try:
+            if optim is not None and entry.get("optimizer") is not None:
+                optim.load_state_dict(entry["optimizer"])
+        except ValueError as e:
+            raise UserError(f"{where[name]}: its optimiser state does not fit this configuration ({e})") from e
+        if sched is not None and entry.get("scheduler") is not None:
+            sched.load_state_dict(entry["scheduler"])
+    scaler = getattr(trainer, "scaler", None)
+    if scaler is not None and run.get("scaler"):
+        scaler.load_state_dict(run["scaler"])
+    if run.get("best_result") is not None:
+        trainer.best_result = run["best_result"]
+    trainer.add_train_seconds(run.get("train_seconds", 0.0))
+    if run.get("rng"):
+        set_rng_state(run["rng"])

@@ -1,0 +1,271 @@
+"""Trainers for classification: data, the batch loop with its log, evaluation, the moments at which models are saved."""
+
+import datetime
+import os.path as osp
+import sys
+import time
+
+import numpy as np
+import torch
+import torch.nn as nn
+from tqdm import tqdm
+
+from ..data import DataManager
+from ..evaluation import build_evaluator
+from ..modeling import build_backbone, build_head
+from ..optim import build_lr_scheduler, build_optimizer
+from ..utils import (
+    AverageMeter,
+    MetricMeter,
+    UserError,
+    count_num_param,
+    load_pretrained_weights,
+    mkdir_if_missing,
+)
+from .base import TrainerBase
+from .results import write_results
+
+__all__ = ["SimpleNet", "SimpleTrainer", "TrainerBase", "TrainerX", "TrainerXU"]
+
+
+class SimpleNet(nn.Module):
+    """A backbone, an optional head and a linear classifier (none when ``num_classes`` is 0)."""
+
+    def __init__(self, cfg, model_cfg, num_classes, **kwargs):
+        super().__init__()
+        self.backbone = build_backbone(
+            model_cfg.BACKBONE.NAME, verbose=cfg.VERBOSE, pretrained=model_cfg.BACKBONE.PRETRAINED, **kwargs
+        )
+        self._fdim = self.backbone.out_features
+        self.head = None
+        if model_cfg.HEAD.NAME and model_cfg.HEAD.HIDDEN_LAYERS:
+            self.head = build_head(
+                model_cfg.HEAD.NAME, verbose=cfg.VERBOSE, in_features=self._fdim,
+                hidden_layers=model_cfg.HEAD.HIDDEN_LAYERS, activation=model_cfg.HEAD.ACTIVATION,
+                bn=model_cfg.HEAD.BN, dropout=model_cfg.HEAD.DROPOUT, **kwargs,
+            )  # fmt: skip
+            self._fdim = self.head.out_features
+        self.classifier = nn.Linear(self._fdim, num_classes) if num_classes > 0 else None
+
+    @property
+    def fdim(self):
+        """The width of the features."""
+        return self._fdim
+
+    def forward(self, x, return_feature=False):
+        """Return scores [B, C] (features [B, D] without a classifier), with ``return_feature`` (scores, features)."""
+        f = self.backbone(x)
+        if self.head is not None:
+            f = self.head(f)
+        if self.classifier is None:
+            return f
+        y = self.classifier(f)
+        return (y, f) if return_feature else y
+
+
+class SimpleTrainer(TrainerBase):
+    """A trainer with data, one or more models, and an evaluator. A method fills in the hooks.
+
+    The device is CUDA where there is one and ``USE_CUDA`` allows it, else the CPU.
+    """
+
+    def __init__(self, cfg):
+        super().__init__()
+        self._time_created = time.time()
+        self._tested = False
+        self._trained = False
+        self.check_cfg(cfg)
+        self.device = torch.device("cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
+        self.start_epoch = self.epoch = 0
+        self.max_epoch = cfg.OPTIM.MAX_EPOCH
+        self.output_dir = cfg.OUTPUT_DIR
+        self.cfg = cfg
+        self.build_data_loader()
+        self.build_model()
+        self.evaluator = build_evaluator(cfg, lab2cname=self.lab2cname)
+        self.best_result = -np.inf
+
+    def check_cfg(self, cfg):
+        """Hook: raise an error for settings that the method cannot work with."""
+
+    def build_data_loader(self):
+        """Create ``dm``, the loaders, ``num_classes``, ``num_source_domains`` and ``lab2cname``."""
+        dm = DataManager(self.cfg)
+        self.train_loader_x = dm.train_loader_x
+        self.train_loader_u = dm.train_loader_u
+        self.val_loader = dm.val_loader
+        self.test_loader = dm.test_loader
+        self.num_classes = dm.num_classes
+        self.num_source_domains = dm.num_source_domains
+        self.lab2cname = dm.lab2cname
+        self.dm = dm
+
+    def build_model(self):
+        """Build and register the model; by default ``SimpleNet`` with ``cfg.OPTIM``'s optimiser and schedule."""
+        cfg = self.cfg
+        print("Building model")
+        self.model = SimpleNet(cfg, cfg.MODEL, self.num_classes)
+        if cfg.MODEL.INIT_WEIGHTS:
+            load_pretrained_weights(self.model, cfg.MODEL.INIT_WEIGHTS)
+        self.model.to(self.device)
+        print(f"# params: {count_num_param(self.model):,}")
+        self.optim = build_optimizer(self.model, cfg.OPTIM)
+        self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
+        self.register_model("model", self.model, self.optim, self.sched)
+
+    def train(self):
+        """Train as configured, from where an interrupted run in the output folder stopped; then evaluate."""
+        super().train(self.start_epoch, self.max_epoch)
+
+    def before_train(self):
+        """Resume if there is something to resume from, and open TensorBoard's writer."""
+        self._trained = True
+        self.time_start = time.time()
+        self.start_epoch = self.resume_model_if_exist(self.cfg.RESUME or self.cfg.OUTPUT_DIR)
+        writer_dir = osp.join(self.output_dir, "tensorboard")
+        mkdir_if_missing(writer_dir)
+        self.init_writer(writer_dir)
+
+    def after_train(self):
+        """Evaluate the model of the last epoch, or the best one by validation."""
+        print("Finish training")
+        if not self.cfg.TEST.NO_TEST:
+            if self.cfg.TEST.FINAL_MODEL == "best_val":
+                print("Deploy the model with the best val performance")
+                self.load_model(self.output_dir)
+            else:
+                print("Deploy the last-epoch model")
+            self.test()
+        elapsed = datetime.timedelta(seconds=round(time.time() - self.time_start))
+        print(f"Elapsed: {elapsed}")
+        self.close_writer()
+
+    def after_epoch(self):
+        """Validate (``best_val``) and save, at the moments that the configuration names."""
+        last_epoch = self.epoch + 1 == self.max_epoch
+        freq = self.cfg.TRAIN.CHECKPOINT_FREQ
+        if not self.cfg.TEST.NO_TEST and self.cfg.TEST.FINAL_MODEL == "best_val":
+            result = self.test(split="val")
+            if result > self.best_result:
+                self.best_result = result
+                self.save_model(self.epoch, self.output_dir, val_result=result, model_name="model-best.pth.tar")
+        if last_epoch or (freq > 0 and (self.epoch + 1) % freq == 0):
+            self.save_model(self.epoch, self.output_dir)
+
+    @torch.no_grad()
+    def test(self, split=None):
+        """Evaluate on ``split`` (val or test; None: TEST.SPLIT) and return the main result.
+
+        The evaluation that ends a run, or is all of it, writes ``results.json``.
+        """
+        start = time.time()
+        self.set_model_mode("eval")
+        self.evaluator.reset()
+        split = split or self.cfg.TEST.SPLIT
+        if split == "val" and self.val_loader is not None:
+            data_loader = self.val_loader
+        else:
+            split, data_loader = "test", self.test_loader
+        print(f"Evaluate on the *{split}* set")
+        for batch in tqdm(data_loader, disable=not sys.stderr.isatty(), leave=False):
+            input, label = self.parse_batch_test(batch)
+            self.evaluator.process(self.model_inference(input), label)
+        results = self.evaluator.evaluate()
+        for name, value in results.items():
+            self.write_scalar(f"{split}/{name}", value, self.epoch)
+        if not self._in_epochs:
+            self._write_results(split, time.time() - start)
+        return next(iter(results.values()))
+
+    def _write_results(self, split, test_seconds):
+        seconds = {
+            "train": self.train_seconds(),
+            "test": test_seconds,
+            "total": time.time() - self._time_created + self._earlier_seconds(),
+        }
+        write_results(self, split, seconds, eval_only=not self._trained)
+        self._tested = True
+
+    def _earlier_seconds(self):
+        return max(self.train_seconds() - (time.time() - self._time_created), 0.0)
+
+    def model_inference(self, input):
+        """Return the scores [B, C] of an input batch."""
+        return self.model(input)
+
+    def parse_batch_test(self, batch):
+        """Return (images [B, 3, H, W], labels [B]) on the device."""
+        return batch["img"].to(self.device), batch["label"].to(self.device)
+
+    # ---- the batch loop, common to TrainerX and TrainerXU ----
+
+    def _train_on(self, batches, num_batches):
+        """Run ``forward_backward(*batch)`` on every item of ``batches`` (tuples), with log and TensorBoard."""
+        self.num_batches = num_batches
+        losses, batch_time, data_time = MetricMeter(), AverageMeter(), AverageMeter()
+        end = time.time()
+        for self.batch_idx, batch in enumerate(batches):
+            data_time.update(time.time() - end)
+            loss_summary = self.forward_backward(*batch)
+            if loss_summary and "loss" in loss_summary:
+                self.detect_anomaly(loss_summary["loss"])  # for methods that don't call model_backward
+            batch_time.update(time.time() - end)
+            losses.update(loss_summary)
+            freq = self.cfg.TRAIN.PRINT_FREQ
+            if (self.batch_idx + 1) % freq == 0 or num_batches < freq:
+                self._print_progress(losses, batch_time, data_time)
+            step = self.epoch * num_batches + self.batch_idx
+            for name, meter in losses.meters.items():
+                self.write_scalar(f"train/{name}", meter.avg, step)
+            self.write_scalar("train/lr", self.get_current_lr(), step)
+            end = time.time()
+
+    def _print_progress(self, losses, batch_time, data_time):
+        left = self.num_batches - self.batch_idx - 1 + (self.max_epoch - self.epoch - 1) * self.num_batches
+        print(
+            f"epoch [{self.epoch + 1}/{self.max_epoch}] "
+            f"batch [{self.batch_idx + 1}/{self.num_batches}] "
+            f"time {batch_time.val:.3f} ({batch_time.avg:.3f}) "
+            f"data {data_time.val:.3f} ({data_time.avg:.3f}) "
+            f"{losses} "
+            f"lr {self.get_current_lr():.4e} "
+            f"eta {datetime.timedelta(seconds=int(batch_time.avg * left))}"
+        )
+
+
+class TrainerXU(SimpleTrainer):
+    """A trainer on labelled and unlabelled data; ``TRAIN.COUNT_ITER`` says whose batches make an epoch."""
+
+    def run_epoch(self):
+        """Train for one epoch on pairs of a labelled and an unlabelled batch; the shorter loader starts again."""
+        self.set_model_mode("train")
+        len_x, len_u = len(self.train_loader_x), len(self.train_loader_u)
+        lengths = {"train_x": len_x, "train_u": len_u, "smaller_one": min(len_x, len_u)}
+        count_iter = self.cfg.TRAIN.COUNT_ITER
+        if count_iter not in lengths:
+            raise UserError(f'TRAIN.COUNT_ITER is "{count_iter}"; choose from: {", ".join(lengths)}')
+        n = lengths[count_iter]
+        pairs = zip(range(n), _repeat(self.train_loader_x), _repeat(self.train_loader_u))
+        self._train_on(((x, u) for _, x, u in pairs), n)
+
+    def parse_batch_train(self, batch_x, batch_u):
+        """Return (labelled images, their labels, unlabelled images) on the device."""
+        return batch_x["img"].to(self.device), batch_x["label"].to(self.device), batch_u["img"].to(self.device)
+
+
+def _repeat(loader):
+    while True:
+        yield from loader
+
+
+class TrainerX(SimpleTrainer):
+    """A trainer on labelled data."""
+
+    def run_epoch(self):
+        """Train for one epoch."""
+        self.set_model_mode("train")
+        self._train_on(((batch,) for batch in self.train_loader_x), len(self.train_loader_x))
+
+    def parse_batch_train(self, batch):
+        """Return (images [B, 3, H, W], labels [B], domains [B]) on the device."""
+        return batch["img"].to(self.device), batch["label"].to(self.device), batch["domain"].to(self.device)

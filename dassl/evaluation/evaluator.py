@@ -1,0 +1,115 @@
+"""Evaluation of a classifier: accuracy, error, macro F1, per-class accuracy, confusion matrix."""
+
+import os.path as osp
+from collections import OrderedDict
+
+import numpy as np
+import torch
+from sklearn.metrics import f1_score
+
+from ..utils import UserError, torch_save
+from .build import EVALUATOR_REGISTRY
+
+
+class EvaluatorBase:
+    """What an evaluator offers. Its results are also kept in ``last_results`` (None before an evaluation)."""
+
+    def __init__(self, cfg):
+        self.cfg = cfg
+        self.last_results = None
+
+    def reset(self):
+        """Forget the predictions."""
+        raise NotImplementedError
+
+    def process(self, mo, gt):
+        """Add a batch: model output and ground truth."""
+        raise NotImplementedError
+
+    def evaluate(self):
+        """Print the result and return it as an OrderedDict whose first value is the main one."""
+        raise NotImplementedError
+
+
+@EVALUATOR_REGISTRY.register()
+class Classification(EvaluatorBase):
+    """Evaluator for single-label classification; ``y_true`` and ``y_pred`` are the labels seen so far."""
+
+    def __init__(self, cfg, lab2cname=None, **kwargs):
+        super().__init__(cfg)
+        self._lab2cname = lab2cname
+        self.reset()
+
+    @property
+    def y_true(self):
+        return self._y_true
+
+    @property
+    def y_pred(self):
+        return self._y_pred
+
+    def reset(self):
+        """Forget the predictions."""
+        self._y_true, self._y_pred = [], []
+        self._correct = self._total = 0
+
+    def process(self, mo, gt):
+        """Add a batch: scores ``mo`` [B, C] and labels ``gt`` [B]."""
+        pred = mo.max(1)[1]
+        self._correct += int(pred.eq(gt).sum().item())
+        self._total += gt.shape[0]
+        self._y_true.extend(gt.tolist())
+        self._y_pred.extend(pred.tolist())
+
+    def evaluate(self):
+        """Print the result and return accuracy, error_rate, macro_f1 (and perclass_accuracy), all in per cent."""
+        if not self._total:
+            raise UserError("nothing to evaluate: the split has no images")
+        acc = 100.0 * self._correct / self._total
+        macro_f1 = 100.0 * f1_score(self._y_true, self._y_pred, average="macro", labels=np.unique(self._y_true))
+        results = OrderedDict(accuracy=acc, error_rate=100.0 - acc, macro_f1=float(macro_f1))
+        print(
+            "=> result\n"
+            f"* total: {self._total:,}\n"
+            f"* correct: {self._correct:,}\n"
+            f"* accuracy: {acc:.1f}%\n"
+            f"* error: {100.0 - acc:.1f}%\n"
+            f"* macro_f1: {macro_f1:.1f}%"
+        )
+        if self.cfg.TEST.PER_CLASS_RESULT:
+            results["perclass_accuracy"] = self._print_per_class()
+        if self.cfg.TEST.COMPUTE_CMAT:
+            self._save_confusion_matrix()
+        self.last_results = results
+        return results
+
+    def per_class(self):
+        """Return {label: (correct, total)} for the labels that occur."""
+        true, pred = np.asarray(self._y_true), np.asarray(self._y_pred)
+        return {
+            int(label): (int((pred[true == label] == label).sum()), int((true == label).sum()))
+            for label in np.unique(true)
+        }
+
+    def _print_per_class(self):
+        print("=> per-class result")
+        accs = []
+        for label, (correct, total) in self.per_class().items():
+            accs.append(100.0 * correct / total)
+            print(
+                f"* class: {label} ({self._lab2cname[label]})\ttotal: {total:,}\t"
+                f"correct: {correct:,}\tacc: {accs[-1]:.1f}%"
+            )
+        mean = float(np.mean(accs))
+        print(f"* average: {mean:.1f}%")
+        return mean
+
+    def _save_confusion_matrix(self):
+        """Write cmat.pt: float64 [C, C], row = true class, entries are shares of the row (0 for a class unseen)."""
+        n = 1 + max(max(self._y_true), max(self._y_pred), *(self._lab2cname or [0]))
+        counts = np.zeros((n, n))
+        np.add.at(counts, (self._y_true, self._y_pred), 1)
+        cmat = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        path = osp.join(self.cfg.OUTPUT_DIR, "cmat.pt")
+        torch_save(torch.from_numpy(cmat), path)
+        print(f"Confusion matrix is saved to {path}")

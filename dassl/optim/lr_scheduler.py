@@ -1,0 +1,111 @@
+"""Learning-rate schedules in closed form: the rate is a function of the number of steps taken, nothing else.
+
+A scheduler's state is therefore plain numbers, and a resumed run goes on exactly where it was.
+"""
+
+import math
+
+from torch.optim.lr_scheduler import LRScheduler
+
+from ..utils import UserError, check_availability
+
+AVAI_SCHEDS = ["single_step", "multi_step", "cosine"]
+AVAI_WARMUPS = ["constant", "linear"]
+
+
+class WarmupScheduler(LRScheduler):
+    """``decay(n)`` times the base rate, n steps after the end of an optional warm-up.
+
+    With a warm-up of W epochs, the rates of the first W epochs are ``warmup(e, base)``, e = 0 … W − 1; epoch W has the
+    base rate. ``count_warmup``: the decay counts the warm-up's epochs as if it had run through them, and continues
+    from the base rate there.
+    """
+
+    def __init__(self, optimizer, decay, warmup_epoch=0, warmup=None, count_warmup=False, last_epoch=-1):
+        self._decay = decay
+        self._warmup = warmup
+        self._warmup_epoch = max(warmup_epoch, 0)
+        self._offset = self._warmup_epoch if count_warmup else 0
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self):
+        """Return the rate of each parameter group at ``last_epoch``."""
+        if self.last_epoch < self._warmup_epoch:
+            return [self._warmup(self.last_epoch, base) for base in self.base_lrs]
+        steps = self.last_epoch - self._warmup_epoch + self._offset
+        factor = self._decay(steps) / self._decay(self._offset)
+        return [base * factor for base in self.base_lrs]
+
+    def state_dict(self):
+        """Return the state as plain numbers."""
+        return {
+            "last_epoch": self.last_epoch,
+            "base_lrs": [float(lr) for lr in self.base_lrs],
+            "last_lr": [float(lr) for lr in self.get_last_lr()],
+        }
+
+    def load_state_dict(self, state_dict):
+        """Take over a state: this class' own, or a Dassl scheduler's as ``load_checkpoint`` reads it.
+
+        Dassl pickles the schedule that follows its warm-up as an object, whose own count goes on where the warm-up's
+        stops: the steps taken are the sum of the two.
+        """
+        steps = int(state_dict["last_epoch"])
+        successor = state_dict.get("successor")
+        if successor is not None:
+            steps += int(successor.state["last_epoch"]) - self._offset
+        if len(state_dict["base_lrs"]) != len(self.base_lrs):
+            raise UserError(
+                f"the checkpoint's schedule has {len(state_dict['base_lrs'])} parameter groups, "
+                f"this method's has {len(self.base_lrs)}"
+            )
+        self.base_lrs = list(state_dict["base_lrs"])
+        self.last_epoch = steps
+        self._step_count = steps + 1
+        self._last_lr = list(state_dict.get("last_lr") or self.get_lr())
+        for group, lr in zip(self.optimizer.param_groups, self._last_lr):
+            group["lr"] = lr
+
+
+def build_lr_scheduler(optimizer, optim_cfg):
+    """Return the scheduler that ``optim_cfg`` describes; call ``step()`` once at the end of each epoch.
+
+    Epochs counted from 1, W = WARMUP_EPOCH, T = MAX_EPOCH, cosine: WARMUP_CONS_LR while e ≤ W (``constant``), then
+    base · ½ (1 + cos(π (e − 1 − W) / T)).
+    """
+    check_availability(optim_cfg.LR_SCHEDULER, AVAI_SCHEDS)
+    decay = _decay(optim_cfg)
+    warmup_epoch = optim_cfg.WARMUP_EPOCH
+    if warmup_epoch <= 0:
+        return WarmupScheduler(optimizer, decay)
+    check_availability(optim_cfg.WARMUP_TYPE, AVAI_WARMUPS)
+    if optim_cfg.WARMUP_TYPE == "constant":
+        cons_lr = optim_cfg.WARMUP_CONS_LR
+
+        def warmup(epoch, base):
+            return cons_lr
+
+    else:
+        min_lr = optim_cfg.WARMUP_MIN_LR
+
+        def warmup(epoch, base):
+            return base * epoch / warmup_epoch if epoch else min_lr
+
+    count_warmup = not optim_cfg.WARMUP_RECOUNT
+    if count_warmup and decay(warmup_epoch) == 0:
+        raise UserError("OPTIM.WARMUP_EPOCH must be less than OPTIM.MAX_EPOCH when OPTIM.WARMUP_RECOUNT is False")
+    return WarmupScheduler(optimizer, decay, warmup_epoch, warmup, count_warmup)
+
+
+def _decay(optim_cfg):
+    """Return the factor on the base rate as a function of the number of steps."""
+    name, stepsize, gamma, max_epoch = optim_cfg.LR_SCHEDULER, optim_cfg.STEPSIZE, optim_cfg.GAMMA, optim_cfg.MAX_EPOCH
+    if name == "cosine":
+        return lambda n: 0.5 * (1 + math.cos(math.pi * n / max_epoch))
+    steps = list(stepsize) if isinstance(stepsize, (list, tuple)) else [stepsize]
+    if not steps or not all(isinstance(s, int) for s in steps):
+        raise UserError(f"OPTIM.STEPSIZE takes whole epochs, such as (30, 60), not {stepsize}")
+    if name == "multi_step":
+        return lambda n: gamma ** sum(step <= n for step in steps)
+    every = steps[-1] if steps[-1] > 0 else max_epoch
+    return lambda n: gamma ** (n // every)

@@ -1,0 +1,10 @@
+"""Errors, files, logging, meters, registries, random state, and reading and writing of checkpoints."""
+
+from .errors import DamagedFileError, UserError
+from .logger import *
+from .meters import *
+from .registry import *
+from .rng import *
+from .safe_pickle import *
+from .tools import *
+from .torchtools import *

@@ -1,0 +1,112 @@
+"""Copies what is printed into ``log.txt``, and locks an output folder against a second run."""
+
+import fcntl
+import os
+import os.path as osp
+import re
+import sys
+
+from .errors import UserError
+from .tools import mkdir_if_missing
+
+__all__ = ["Logger", "lock_output_dir", "setup_logger"]
+
+_ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[@-_]")
+
+
+class Logger:
+    """A text stream that writes to the console and, as plain text, to a file.
+
+    The file gets whole lines without terminal escapes; of a line that was redrawn with carriage returns (a progress
+    bar) it gets the last state.
+    """
+
+    def __init__(self, fpath=None):
+        self.console = sys.stdout
+        self.file = None
+        self._line = ""
+        if fpath is not None:
+            mkdir_if_missing(osp.dirname(fpath))
+            try:
+                # appended: a resumed run continues the log of the run that it resumes
+                self.file = open(fpath, "a", encoding="utf-8", buffering=1)
+            except OSError as e:
+                raise UserError(f"cannot write the log {fpath}: {e.strerror}") from e
+
+    def write(self, msg):
+        """Write ``msg`` to the console, and its complete lines to the file."""
+        written = self.console.write(msg)
+        if self.file is not None:
+            *lines, self._line = (self._line + msg).split("\n")
+            for line in lines:
+                self.file.write(_plain(line) + "\n")
+        return written
+
+    def flush(self):
+        """Flush both streams."""
+        self.console.flush()
+        if self.file is not None:
+            self.file.flush()
+
+    def close(self):
+        """Write what is left of an unfinished line and close the file (the console stays open)."""
+        if self.file is not None:
+            if self._line:
+                self.file.write(_plain(self._line) + "\n")
+            self.file.close()
+            self.file = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *args):
+        self.close()
+
+    def __getattr__(self, name):
+        # whatever else a stream has (isatty, encoding, fileno …) is the console's
+        if name == "console":
+            raise AttributeError(name)
+        return getattr(self.console, name)
+
+
+def _plain(line):
+    line = _ESCAPE.sub("", line).rstrip("\r")
+    return line.rsplit("\r", 1)[-1]
+
+
+def setup_logger(output=None):
+    """Let everything printed from now on also go to ``output`` (a .txt or .log file) or ``output/log.txt``."""
+    if not output:
+        return
+    fpath = output if output.endswith((".txt", ".log")) else osp.join(output, "log.txt")
+    if isinstance(sys.stdout, Logger):  # a second run in one process has its own log
+        previous, sys.stdout = sys.stdout, sys.stdout.console
+        previous.close()
+    sys.stdout = Logger(fpath)
+
+
+def lock_output_dir(path):
+    """Take the output folder ``path`` for this process; return the lock (hold on to it; closing it gives it back).
+
+    The lock goes when the process ends, however it ends. UserError when another run holds it, with its process id.
+    """
+    mkdir_if_missing(path)
+    fpath = osp.join(path, ".lock")
+    try:
+        file = open(fpath, "a+", encoding="utf-8")
+    except OSError as e:
+        raise UserError(f"cannot write into the output folder {path}: {e.strerror}") from e
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as e:
+        file.seek(0)
+        pid = file.read().strip() or "unknown"
+        file.close()
+        raise UserError(
+            f"output folder in use by another run (pid {pid}): {path}; wait for it or choose another --output-dir"
+        ) from e
+    file.seek(0)
+    file.truncate()
+    file.write(str(os.getpid()))
+    file.flush()
+    return file

@@ -1,0 +1,51 @@
+"""A name → object table, filled by a decorator."""
+
+from .errors import UserError
+from .tools import nearest
+
+__all__ = ["Registry"]
+
+
+class Registry:
+    """Maps names to classes or functions.
+
+    >>> TRAINER_REGISTRY = Registry("TRAINER")
+    >>> @TRAINER_REGISTRY.register()
+    ... class CoOp: ...
+    """
+
+    def __init__(self, name):
+        self._name = name
+        self._obj_map = {}
+
+    def register(self, obj=None, force=False):
+        """Register ``obj`` under its own name; without ``obj``, return a decorator that does.
+
+        Raises KeyError when the name is taken (unless ``force``): two classes of one name are a mistake in the code.
+        """
+        if obj is None:
+            return lambda decorated: self._add(decorated, force)
+        return self._add(obj, force)
+
+    def _add(self, obj, force):
+        name = obj.__name__
+        if name in self._obj_map and not force:
+            raise KeyError(f'an object named "{name}" is already in the {self._name} registry')
+        self._obj_map[name] = obj
+        return obj
+
+    def get(self, name):
+        """Return the object called ``name``; UserError that names the nearest one when there is none."""
+        if name not in self._obj_map:
+            raise UserError(
+                f'unknown {self._name.lower()} "{name}"{nearest(name, self._obj_map)}; '
+                f"known: {', '.join(sorted(self._obj_map)) or 'none'}"
+            )
+        return self._obj_map[name]
+
+    def registered_names(self):
+        """Return the registered names, in the order in which they were registered."""
+        return list(self._obj_map)
+
+    def __contains__(self, name):
+        return name in self._obj_map
