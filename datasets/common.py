@@ -10,10 +10,12 @@ from dassl.data.datasets import DatasetBase
 from dassl.utils import UserError
 
 from .fewshot import fewshot
-from .splits import (classnames_by_label, read_class_folders, read_split, save_split, split_by_ratio, split_trainval,
+from .layout import download_command, require
+from .splits import (Item, classnames_by_label, read_class_folders, read_split, save_split, split_by_ratio, split_trainval,
                      subsample_classes)
 
-__all__ = ["SplitDataset", "fewshot", "read_split", "require", "save_split", "split_trainval", "subsample_classes"]
+__all__ = ["Item", "SplitDataset", "data_root", "fewshot", "read_split", "require", "save_split",
+           "split_trainval", "subsample_classes"]
 
 
 class SplitDataset(DatasetBase):
@@ -23,7 +25,12 @@ class SplitDataset(DatasetBase):
         dataset_dir: folder below DATASET.ROOT (on an instance: its full path).
         image_folder: folder of the images below it; paths in the split file are relative to it.
         split_file: name of the split file in `dataset_dir`.
+        required: (path below `dataset_dir`, what it is) of whatever else must be there.
         ignored, new_names: class folders that are no class, and {folder: class name}, for `make_split`.
+        sources, hub_sha256, aliases, instructions: for `datasets.download`: the files, the checksum of the zip on the
+            Hugging Face hub where it is known beforehand, other names of the dataset's folder, and what to tell the
+            user where nothing can be fetched.
+        counts: (classes, train, val, test) of the complete dataset, 0 where unknown.
 
     Attributes:
         all_classnames: every class name in label order, before the base/new selection.
@@ -34,11 +41,17 @@ class SplitDataset(DatasetBase):
 
     image_folder = "images"
     split_file = "split.json"
+    required = ()
     ignored = ()
     new_names = {}
+    sources = ()
+    hub_sha256 = ""
+    aliases = ()
+    instructions = ""
+    counts = (0, 0, 0, 0)
 
     def __init__(self, cfg):
-        self.root = os.path.abspath(os.path.expanduser(cfg.DATASET.ROOT))
+        self.root = data_root(cfg)
         self.dataset_dir = os.path.join(self.root, self.dataset_dir)
         self.image_dir = os.path.normpath(os.path.join(self.dataset_dir, self.image_folder))
         self.split_path = os.path.join(self.dataset_dir, self.split_file)
@@ -46,17 +59,29 @@ class SplitDataset(DatasetBase):
         self.prepare(cfg)
         train, val, test = self.load_split()
         self.all_classnames = classnames_by_label(train)
+        if self.counts[0] not in (0, len(self.all_classnames)):
+            print(f"Note: {type(self).__name__} has {len(self.all_classnames)} classes here, "
+                  f"{self.counts[0]} when complete")
         train, val = self.sample(cfg, train, val, test)
         train, val, test = subsample_classes(train, val, test, subsample=cfg.DATASET.SUBSAMPLE_CLASSES)
         self.require_images((train, val, test))
-        super().__init__(train_x=train, val=val, test=test)
+        super().__init__(train_x=train, val=val or None, test=test)
+
+    @classmethod
+    def preflight(cls, cfg):
+        """Raise UserError unless the folders and files that the dataset can't do without are there. Takes no time."""
+        if cls.prepare is not SplitDataset.prepare:
+            return  # such a class makes its data itself
+        root = data_root(cfg)
+        for path, what in ((cls.image_folder, "its images"), *cls.required):
+            require(os.path.normpath(os.path.join(root, cls.dataset_dir, path)), what, cls, root)
 
     def prepare(self, cfg):
         """Hook: have the data in place, or raise UserError that says how to get them."""
-        require(self.image_dir, self, "its images")
+        type(self).preflight(cfg)
 
     def load_split(self):
-        """Train, val and test (lists of Datum, all classes): from the split file, which is made if missing."""
+        """Train, val and test (lists of Item, all classes): from the split file, which is made if missing."""
         if os.path.exists(self.split_path):
             return read_split(self.split_path, self.image_dir)
         train, val, test = self.make_split()
@@ -66,15 +91,21 @@ class SplitDataset(DatasetBase):
     def make_split(self):
         """Hook for a missing split file: the official split where there is one, else 50/20/30 per class folder."""
         print(f"No {self.split_path}: making a split, whose results can't be compared with published ones "
-              f"(for the published split: {download_command(self)})")
+              f"(for the published split: {download_command(type(self), self.root)})")
         return split_by_ratio(read_class_folders(self.image_dir, self.ignored, self.new_names))
+
+    def official_file(self, path):
+        """Full path of an official annotation file, which is needed because there is no split file."""
+        full = os.path.join(self.dataset_dir, path)
+        require(full, f"official annotations, needed because there is no {self.split_file}", type(self), self.root)
+        return full
 
     def sample(self, cfg, train, val, test):
         """Train and val after few-shot sampling."""
         return fewshot(train, val, test, cfg.DATASET.NUM_SHOTS, cfg.SEED, self.split_fewshot_dir, self.image_dir)
 
     def require_images(self, parts):
-        """Raise UserError if an image of `parts` (lists of Datum) is not on disk; lists each folder only once."""
+        """Raise UserError if an image of `parts` (lists of Item) is not on disk; lists each folder only once."""
         listings, missing, total = {}, [], 0
         for data in parts:
             for item in data:
@@ -85,33 +116,11 @@ class SplitDataset(DatasetBase):
                 if name not in listings[folder]:
                     missing.append(item.impath)
         if missing:
-            raise UserError(f"{dataset_name(self)}: {len(missing)} of {total} images of the split are missing, first "
-                            f"{missing[0]}; put them there, or get the dataset again: {download_command(self)}")
+            raise UserError(f"{type(self).__name__}: {len(missing)} of {total} images of the split are missing, first "
+                            f"{missing[0]}; unpack the archive again (`python -m datasets.check "
+                            f"{type(self).__name__} --root {self.root}` lists them all)")
 
 
-def dataset_name(dataset):
-    """Name under which a dataset is registered: that of its class."""
-    return type(dataset).__name__
-
-
-def download_command(dataset):
-    """The command that downloads a dataset, or says where it can be had."""
-    return f"python -m datasets.download {dataset_name(dataset)} --root {dataset.root}"
-
-
-def require(path, dataset, what):
-    """Raise UserError unless `path` exists and, if it is a folder, has something in it.
-
-    Args:
-        path: file or folder.
-        dataset: the dataset that needs it.
-        what: what it holds, in words for the message.
-    """
-    problem = None
-    if not os.path.exists(path):
-        problem = "doesn't exist"
-    elif os.path.isdir(path) and not os.listdir(path):
-        problem = "is empty"
-    if problem:
-        raise UserError(f"{dataset_name(dataset)}: {path} ({what}) {problem}; run `{download_command(dataset)}`, "
-                        f"or give another --root (docs/datasets.md shows the layout)")
+def data_root(cfg):
+    """Full path of the data folder, DATASET.ROOT."""
+    return os.path.abspath(os.path.expanduser(cfg.DATASET.ROOT))

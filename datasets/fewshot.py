@@ -15,25 +15,26 @@ import json
 import os
 import random
 
-from dassl.data.datasets import Datum
 from dassl.utils import UserError, read_json, safe_pickle_load
 
-from .files import write_json_atomically
-from .splits import check_entries, group_by_label, relative_path, to_data, to_entries
+from .splits import Item, check_entries, group_by_label, keep, relative_path, to_data, to_entries
 
 MAX_VAL_SHOTS = 4  # per class, as published
+# The names under which published code pickles a Datum.
+PICKLED_DATUM = {(module, "Datum"): Item for module in ("dassl.data.datasets.base_dataset", "dassl.data.datasets",
+                                                         "dassl.data.datasets.build")}
 
 
 def sample_per_class(data, shots, rng):
     """Draw `shots` items of every class.
 
     Args:
-        data: list of Datum.
+        data: list of Item.
         shots: items per class; a class with fewer is taken whole, without a draw.
         rng: a random.Random.
 
     Returns:
-        List of Datum, class by class in order of first appearance.
+        List of Item, class by class in order of first appearance.
     """
     print(f"Creating a {shots}-shot dataset")
     chosen = []
@@ -46,14 +47,14 @@ def fewshot(train, val, test, num_shots, seed, cache_dir, image_dir):
     """The few-shot sample of a split: from a cache in `cache_dir`, else drawn and cached.
 
     Args:
-        train, val, test: lists of Datum, the whole split. `val` may be None: then only train is sampled.
+        train, val, test: lists of Item, the whole split. `val` may be None: then only train is sampled.
         num_shots: images per class; below 1 there is no sampling.
         seed: the run's seed. Python's global generator is neither used nor changed.
         cache_dir: the dataset's `split_fewshot` folder.
         image_dir: folder that cached paths are relative to.
 
     Returns:
-        Two lists of Datum: train and val (None if `val` is).
+        Two lists of Item: train and val (None if `val` is).
 
     Raises:
         UserError: a cache is unreadable or doesn't fit the split.
@@ -76,7 +77,7 @@ def fewshot(train, val, test, num_shots, seed, cache_dir, image_dir):
     if val is not None:
         val = sample_per_class(val, min(num_shots, MAX_VAL_SHOTS), rng)
         cache["val"] = to_entries(val, image_dir)
-    if write_json_atomically(cache, path):
+    if keep(cache, path):
         print(f"Saving preprocessed few-shot data to {path}")
     return train, val
 
@@ -91,11 +92,7 @@ def split_digest(train, val, test, image_dir):
 
 def _read_cache(path, digest, train, val, image_dir):
     """Train and val of a JSON cache, or None where it was drawn from another split."""
-    try:
-        cache = read_json(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read the few-shot file {path} ({error}); "
-                        f"delete it to have the sample drawn again") from error
+    cache = read_json(path)
     if not isinstance(cache, dict) or "train" not in cache:
         raise UserError(f"{path} is not a few-shot file: it must be an object with the keys \"train\" and \"val\"; "
                         f"delete it to have the sample drawn again")
@@ -110,7 +107,7 @@ def _read_cache(path, digest, train, val, image_dir):
 
 
 def _known_entries(entries, part, path, data, image_dir):
-    """Entries of a JSON cache as Datum, after checking that each of them is in that part of the split."""
+    """Entries of a JSON cache as Item, after checking that each of them is in that part of the split."""
     check_entries(entries, part, path)
     known = {relative_path(item.impath, image_dir): item for item in data}
     for i, (impath, label, classname) in enumerate(entries):
@@ -127,7 +124,7 @@ def _read_published(path, train, val, test, image_dir):
     """Train and val of a cache pickled by the published code, re-rooted at `image_dir`."""
     print(f"Loading preprocessed few-shot data from {path}")
     remedy = "delete it to have the sample drawn again"
-    cache = safe_pickle_load(path)
+    cache = safe_pickle_load(path, allow=PICKLED_DATUM)
     parts = ("train",) if val is None else ("train", "val")
     if not isinstance(cache, dict) or not all(isinstance(cache.get(part), list) for part in parts):
         raise UserError(f"{path} is not a few-shot cache: it must hold the lists \"train\" and \"val\"; {remedy}")
@@ -144,7 +141,7 @@ def _read_published(path, train, val, test, image_dir):
 
 def _reroot(item, place, known, names, image_dir):
     """A Datum of a published cache with its path below `image_dir`: the longest tail that the split or disk knows."""
-    if not isinstance(item, Datum):
+    if not isinstance(item, Item):
         raise UserError(f"{place} is no Datum but {type(item).__name__}; delete the file to have the sample drawn again")
     impath, label, classname = (getattr(item, key, None) for key in ("_impath", "_label", "_classname"))
     if not isinstance(impath, str) or isinstance(label, bool) or not isinstance(label, int):
@@ -162,7 +159,7 @@ def _reroot(item, place, known, names, image_dir):
     if expected != (label, classname):
         raise UserError(f"{place}: {impath} has label {label} ({classname!r}) but the split says {expected[0]} "
                         f"({expected[1]!r}); delete the file to have the sample drawn again")
-    return Datum(impath=os.path.join(image_dir, tail.lstrip("/")), label=label, classname=classname)
+    return Item(impath=os.path.join(image_dir, tail.lstrip("/")), label=label, classname=classname)
 
 
 def _warn_of_overlap(path, train, test):

@@ -11,9 +11,7 @@ import posixpath
 import random
 
 from dassl.data.datasets import Datum
-from dassl.utils import UserError, listdir_nohidden, read_json
-
-from .files import write_json_atomically
+from dassl.utils import UserError, listdir_nohidden, read_json, write_json
 
 PARTS = ("train", "val", "test")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff", ".webp")
@@ -22,8 +20,23 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tif
 SPLIT_SEED = 1
 
 
+class Item(Datum):
+    """A labelled image whose file is not looked for one by one, which takes minutes on a network drive.
+
+    `SplitDataset.require_images` checks the images that a run uses, folder by folder.
+    """
+
+    def __init__(self, impath, label, classname, domain=0):
+        self._impath = impath
+        self._label = label
+        self._domain = domain
+        self._classname = classname
+
+
 def relative_path(impath, folder):
     """Path of an image below `folder`, with forward slashes: the form that split and few-shot files hold."""
+    if impath.startswith(folder + "/"):  # spares ImageNet's 1.3 million paths the slow relpath
+        return impath[len(folder) + 1:]
     return os.path.relpath(impath, folder).replace(os.sep, "/")
 
 
@@ -82,18 +95,13 @@ def read_split(filepath, path_prefix):
         path_prefix: the folder that its paths are relative to.
 
     Returns:
-        Three lists of Datum: train, val, test.
+        Three lists of Item: train, val, test.
 
     Raises:
         UserError: the file is missing or malformed (the message names file and entry).
     """
     print(f"Reading split from {filepath}")
-    try:
-        data = read_json(filepath)
-    except OSError as error:
-        raise UserError(f"cannot read the split file {filepath}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise UserError(f"{filepath} is not valid JSON ({error}); download the split file again") from error
+    data = read_json(filepath)
     if not isinstance(data, dict) or any(part not in data for part in PARTS):
         raise UserError(f"{filepath} is not a split file: it must be an object with the keys "
                         f"\"train\", \"val\" and \"test\"")
@@ -107,28 +115,43 @@ def read_split(filepath, path_prefix):
 
 
 def to_data(entries, path_prefix):
-    """[path, label, class name] entries to a list of Datum with paths below `path_prefix`."""
-    return [Datum(impath=os.path.join(path_prefix, impath), label=label, classname=classname)
+    """[path, label, class name] entries to a list of Item with paths below `path_prefix`."""
+    return [Item(impath=os.path.join(path_prefix, impath), label=label, classname=classname)
             for impath, label, classname in entries]
 
 
 def to_entries(data, path_prefix):
-    """A list of Datum to [path relative to `path_prefix`, label, class name] entries."""
+    """A list of Item to [path relative to `path_prefix`, label, class name] entries."""
     return [[relative_path(item.impath, path_prefix), item.label, item.classname] for item in data]
 
 
 def save_split(train, val, test, filepath, path_prefix):
-    """Write a split file (atomically). Where the folder is read-only, say so and go on: the split can be made again."""
+    """Write a split file, atomically."""
     split = {part: to_entries(data, path_prefix) for part, data in zip(PARTS, (train, val, test))}
-    if write_json_atomically(split, filepath):
+    if keep(split, filepath):
         print(f"Saved split to {filepath}")
+
+
+def keep(obj, path):
+    """Write `obj` as JSON, atomically, for later runs.
+
+    Returns:
+        True, or False (with a printed note) where that isn't possible: what is kept here can always be made again, so
+        a read-only data folder must not stop a run.
+    """
+    try:
+        write_json(obj, path)
+    except UserError as error:
+        print(f"Note: {error}; going on without it")
+        return False
+    return True
 
 
 def split_trainval(trainval, p_val=0.2):
     """Take `p_val` of every class from an official training set for validation.
 
     Returns:
-        Two lists of Datum: train, val. The draw is seeded; Python's global generator is left alone.
+        Two lists of Item: train, val. The draw is seeded; Python's global generator is left alone.
     """
     rng = random.Random(SPLIT_SEED)
     train, val = [], []
@@ -145,10 +168,10 @@ def split_by_ratio(groups, p_trn=0.5, p_val=0.2):
     """Split every class: 50 % train, 20 % val, the rest test, after a seeded shuffle.
 
     Args:
-        groups: list of (list of Datum of one class in sorted order, name of the class's source for messages).
+        groups: list of (list of Item of one class in sorted order, name of the class's source for messages).
 
     Returns:
-        Three lists of Datum: train, val, test.
+        Three lists of Item: train, val, test.
     """
     print(f"Splitting into {p_trn:.0%} train, {p_val:.0%} val, and {1 - p_trn - p_val:.0%} test")
     rng = random.Random(SPLIT_SEED)
@@ -187,13 +210,13 @@ def read_class_folders(image_dir, ignored=(), new_names=None):
         new_names: {folder name: class name} where they differ.
 
     Returns:
-        List of (list of Datum, class folder), for `split_by_ratio`.
+        List of (list of Item, class folder), for `split_by_ratio`.
     """
     new_names = new_names or {}
     groups = []
     for label, folder in enumerate(list_class_folders(image_dir, ignored)):
         path = os.path.join(image_dir, folder)
-        items = [Datum(impath=os.path.join(path, name), label=label, classname=new_names.get(folder, folder))
+        items = [Item(impath=os.path.join(path, name), label=label, classname=new_names.get(folder, folder))
                  for name in list_images(path)]
         if not items:
             raise UserError(f"no images in the class folder {path}; fill it or remove it")
@@ -204,7 +227,7 @@ def read_class_folders(image_dir, ignored=(), new_names=None):
 
 
 def group_by_label(data):
-    """{label: list of Datum}, labels in order of first appearance."""
+    """{label: list of Item}, labels in order of first appearance."""
     groups = {}
     for item in data:
         groups.setdefault(item.label, []).append(item)
@@ -223,7 +246,7 @@ def subsample_classes(*args, subsample="all"):
     The labels of the first list are sorted; the first ceil(n / 2) are the base classes, the rest are the new ones.
 
     Args:
-        *args: lists of Datum (train, val, test).
+        *args: lists of Item (train, val, test).
         subsample: "all", "base" or "new" (DATASET.SUBSAMPLE_CLASSES).
 
     Returns:
@@ -243,5 +266,5 @@ def subsample_classes(*args, subsample="all"):
     if not kept:
         raise UserError(f"DATASET.SUBSAMPLE_CLASSES {subsample} leaves no class: the dataset has {len(labels)}")
     relabel = {label: new for new, label in enumerate(kept)}
-    return tuple([Datum(impath=item.impath, label=relabel[item.label], domain=item.domain, classname=item.classname)
+    return tuple([Item(impath=item.impath, label=relabel[item.label], domain=item.domain, classname=item.classname)
                   for item in data if item.label in relabel] for data in args)
