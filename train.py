@@ -185,6 +185,7 @@ def run_locked(args, cfg):
     if args.eval_only:
         trainer.load_model(args.model_dir, epoch=args.load_epoch)
         trainer.test()
+        trainer.ensure_results()
     elif not args.no_train:
         trainer.train()
 
@@ -233,7 +234,7 @@ def main(argv=None):
     """Run one command line; returns the exit status."""
     args = build_parser().parse_args(argv)
     stdout = sys.stdout
-    signal.signal(signal.SIGTERM, on_sigterm)
+    previous = signal.signal(signal.SIGTERM, on_sigterm)
     try:
         run(args)
         return 0
@@ -246,6 +247,7 @@ def main(argv=None):
         return status
     finally:
         sys.stdout = stdout
+        signal.signal(signal.SIGTERM, previous)
 
 
 if __name__ == "__main__":

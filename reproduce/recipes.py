@@ -18,6 +18,7 @@ VIT_B16 = {  # base-to-new and cross-dataset
     "ProGrad": "vit_b16_ep100",
     "MoCoOp": "vit_b16",
 }
+VIT_B16_IMAGENET = {"CoOp": "vit_b16_ep50_ctxv1", "MoCoOp": "vit_b16_ep50"}  # 50 epochs
 RN50 = {  # few-shot, where the length of training doesn't depend on the shots
     "ZeroshotCLIP": "rn50",
     "ZeroshotCLIP2": "rn50",
@@ -50,15 +51,15 @@ def default_cfg(trainer, dataset, setting, shots):
         if is_imagenet(dataset) or shots == 1:
             return "rn50_ep50"
         return "rn50_ep100" if shots in (2, 4) else "rn50"
-    if trainer == "CoOp" and is_imagenet(dataset):
-        return "vit_b16_ep50_ctxv1"
+    if is_imagenet(dataset) and trainer in VIT_B16_IMAGENET:
+        return VIT_B16_IMAGENET[trainer]
     return VIT_B16.get(trainer, "vit_b16")
 
 
-def recipe_opts(trainer, dataset, cfg):
-    """KEY VALUE pairs that the recipe sets for this dataset beside its file; the user's own come after and win."""
-    if trainer == "MoCoOp" and cfg == "vit_b16" and is_imagenet(dataset):
-        return ("OPTIM.MAX_EPOCH", "50")
+def recipe_opts(trainer, dataset, setting, shots):
+    """KEY VALUE pairs that the published recipe sets beside its file; the user's own come after and win."""
+    if trainer == "ProGrad" and setting == "fewshot" and shots >= 8 and dataset in ("oxford_flowers", "dtd", "eurosat"):
+        return ("LOSS.LAMBDA", "0.8")
     return ()
 
 

@@ -81,7 +81,7 @@ class Run:
 
     def settings(self):
         """Flat KEY, VALUE, ... in force, later ones win."""
-        settings = recipes.recipe_opts(self.trainer, self.source or self.dataset, self.cfg)
+        settings = recipes.recipe_opts(self.trainer, self.dataset, self.kind, self.shots)
         if self.kind in ("base2new_train", "base2new_test", "fewshot", "xd_train"):
             settings += ("DATASET.NUM_SHOTS", str(self.shots))
         if self.classes != "all":
@@ -103,9 +103,14 @@ class Run:
             command += ["--model-dir", str(trained), "--load-epoch", str(finished_epochs(self, trained))]
         if self.evaluates_only:
             command.append("--eval-only")
-        elif any(directory.glob("*/checkpoint")):
+        elif has_checkpoint(directory):
             command += ["--resume", str(directory)]
         return command + list(self.settings())
+
+
+def has_checkpoint(directory):
+    """Whether train.py left something in this folder that training can go on from."""
+    return any(any(directory.glob(pattern)) for pattern in ("resume/epoch-*.pt", "*/model.pth.tar-*"))
 
 
 def finished_epochs(run, trained):

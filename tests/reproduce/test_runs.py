@@ -23,6 +23,7 @@ def parse(monkeypatch, *words, **environment):
     ("CoOp", "eurosat", "base2new", 16, "vit_b16_ctxv1"),
     ("CoOp", "imagenet", "base2new", 16, "vit_b16_ep50_ctxv1"),
     ("CoOp", "imagenet", "crossdataset", 16, "vit_b16_ep50_ctxv1"),
+    ("MoCoOp", "imagenet", "base2new", 16, "vit_b16_ep50"),
     ("CoCoOp", "dtd", "base2new", 16, "vit_b16_c4_ep10_batch1_ctxv1"),
     ("KgCoOp", "dtd", "base2new", 16, "vit_b16_ep100_ctxv1"),
     ("ProGrad", "dtd", "base2new", 16, "vit_b16_ep100"),
@@ -40,11 +41,11 @@ def test_default_cfg_is_the_published_recipe(trainer, dataset, setting, shots, c
     assert recipes.default_cfg(trainer, dataset, setting, shots) == cfg
 
 
-def test_mocoop_trains_fifty_epochs_on_imagenet_unless_told_otherwise():
-    settings = Run("xd_train", "imagenet", "MoCoOp", "vit_b16", opts=("OPTIM.MAX_EPOCH", "7")).settings()
-    assert dict(zip(settings[::2], settings[1::2]))["OPTIM.MAX_EPOCH"] == "7"
-    assert Run("xd_train", "imagenet", "MoCoOp", "vit_b16").settings()[:2] == ("OPTIM.MAX_EPOCH", "50")
-    assert "OPTIM.MAX_EPOCH" not in Run("base2new_train", "dtd", "MoCoOp", "vit_b16").settings()
+def test_prograd_few_shot_lambda():
+    run = Run("fewshot", "dtd", "ProGrad", "rn50_ep100", shots=16, opts=("LOSS.LAMBDA", "0.5"))
+    assert run.settings() == ("LOSS.LAMBDA", "0.8", "DATASET.NUM_SHOTS", "16", "LOSS.LAMBDA", "0.5")
+    assert "LOSS.LAMBDA" not in Run("fewshot", "dtd", "ProGrad", "rn50_ep100", shots=4).settings()
+    assert "LOSS.LAMBDA" not in Run("base2new_train", "dtd", "ProGrad", "vit_b16_ep100").settings()
 
 
 @pytest.mark.parametrize("words, folder", [
@@ -52,8 +53,8 @@ def test_mocoop_trains_fifty_epochs_on_imagenet_unless_told_otherwise():
     (("base2new_test", "eurosat", "1"), "base2new/test_new/eurosat/shots_16/MoCoOp/vit_b16/seed1"),
     (("fewshot", "eurosat", "2", "1"), "fewshot/eurosat/shots_1/MoCoOp/rn50_ep50/seed2"),
     (("zeroshot", "eurosat", "new"), "zeroshot/eurosat/ZeroshotCLIP/vit_b16/new"),
-    (("xd_train", "imagenet", "3"), "crossdataset/train/imagenet/shots_16/MoCoOp/vit_b16/seed3"),
-    (("xd_test", "eurosat", "3"), "crossdataset/test/imagenet/eurosat/shots_16/MoCoOp/vit_b16/seed3"),
+    (("xd_train", "imagenet", "3"), "crossdataset/train/imagenet/shots_16/MoCoOp/vit_b16_ep50/seed3"),
+    (("xd_test", "eurosat", "3"), "crossdataset/test/imagenet/eurosat/shots_16/MoCoOp/vit_b16_ep50/seed3"),
     (("xd_test", "letters_dark", "3"), "crossdataset/test/letters/letters_dark/shots_16/MoCoOp/builtin/seed3"),
 ])
 def test_folders(monkeypatch, words, folder):
@@ -121,12 +122,13 @@ def test_a_test_older_than_its_training_run_counts_no_more(tmp_path):
     assert run.result(tmp_path) is None
 
 
-def test_training_resumes_where_a_checkpoint_lies(tmp_path):
+@pytest.mark.parametrize("name", ["resume/epoch-3.pt", "prompt_learner/model.pth.tar-3"])
+def test_training_resumes_where_a_checkpoint_lies(tmp_path, name):
     run = Run("base2new_train", "eurosat", "CoOp", "vit_b16_ctxv1")
     assert "--resume" not in run.command("data", tmp_path)
-    checkpoint = run.directory(tmp_path) / "prompt_learner" / "checkpoint"
+    checkpoint = run.directory(tmp_path) / name
     checkpoint.parent.mkdir(parents=True)
-    checkpoint.write_text("model.pth.tar-3")
+    checkpoint.touch()
     command = run.command("data", tmp_path)
     assert command[command.index("--resume") + 1] == str(run.directory(tmp_path))
 
@@ -144,3 +146,11 @@ def test_zeroshot_in_base_to_new_only_evaluates(tmp_path):
     for kind in ("base2new_train", "base2new_test"):
         command = Run(kind, "eurosat", "ZeroshotCLIP", "vit_b16").command("data", tmp_path)
         assert "--eval-only" in command and "--model-dir" not in command
+
+
+@pytest.mark.parametrize("trainer", sorted(p.name for p in (recipes.PROJECT / "configs" / "trainers").iterdir()))
+@pytest.mark.parametrize("dataset", ["eurosat", "imagenet", "letters"])
+def test_every_default_cfg_is_a_file(trainer, dataset):
+    few_shot = [("fewshot", shots) for shots in (1, 4, 16) if trainer != "CoCoOp"]  # which has no few-shot recipe
+    for setting, shots in [("base2new", 16), ("crossdataset", 16), *few_shot]:
+        assert recipes.trainer_file(trainer, recipes.default_cfg(trainer, dataset, setting, shots)).is_file()
