@@ -25,7 +25,16 @@ PHOTO_SHARE = .7  # the other images of a drawn set have one of the other styles
 CLASS_SEED = 99  # seed of the classes' prototypes
 
 PARTS = ("train", "val", "test")
-PIXELS = {}
+PIXELS = {
+    "digits": "1f09e22ef252faa3029d9ea48730eb5990b8d5961a6dc08265ee920d0638167a",
+    "letters": "92d9580d8a79ef3a2be310bca314f642adcdca163831e3c602c2f547be06b308",
+    "shapes": "0a712cb686846c0da0eeec4223b7b3917cc2638f5b197a38337a6c674bc34018",
+    "textures": "18409a3c69e3214d99cabc0ffd822f7a33e20e76c44bb6e6f44c3e76919387ce",
+    "letters_sketch": "674a971d5df619913e5d6307de35ea7d3a6b1e08dd73d422dd8df65af132f4f3",
+    "letters_dark": "4673c1c0c1dba3f67b04c83d8cefae2a5fbbcf8b7fc6986ff934278c02f06169",
+    "letters_blurry": "fba586e7333a88a102ee5d35d344933176ed9de9df4fb2780c914f7c47c3aee6",
+    "letters_painting": "eb30a857e56bfd8e832afe9fc36bcbe4b504d79d9d76a8071429021235a5db24",
+}
 
 
 @dataclass(frozen=True)
