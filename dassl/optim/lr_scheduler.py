@@ -53,7 +53,7 @@ class WarmupScheduler(LRScheduler):
         steps = int(state_dict["last_epoch"])
         successor = state_dict.get("successor")
         if successor is not None:
-            steps += int(successor.state["last_epoch"]) - self._offset
+            steps += int(successor.state.get("last_epoch", 0)) - self._offset
         if len(state_dict["base_lrs"]) != len(self.base_lrs):
             raise UserError(
                 f"the checkpoint's schedule has {len(state_dict['base_lrs'])} parameter groups, "
@@ -67,14 +67,17 @@ class WarmupScheduler(LRScheduler):
             group["lr"] = lr
 
 
-def build_lr_scheduler(optimizer, optim_cfg):
+def build_lr_scheduler(optimizer, optim_cfg, power=1):
     """Return the scheduler that ``optim_cfg`` describes; call ``step()`` once at the end of each epoch.
+
+    ``power``: the decay is raised to it. 2 is what a second scheduler that steps the same optimiser amounts to.
 
     Epochs counted from 1, W = WARMUP_EPOCH, T = MAX_EPOCH, cosine: WARMUP_CONS_LR while e ≤ W (``constant``), then
     base · ½ (1 + cos(π (e − 1 − W) / T)).
     """
     check_availability(optim_cfg.LR_SCHEDULER, AVAI_SCHEDS)
-    decay = _decay(optim_cfg)
+    plain = _decay(optim_cfg)
+    decay = plain if power == 1 else lambda n: plain(n) ** power
     warmup_epoch = optim_cfg.WARMUP_EPOCH
     if warmup_epoch <= 0:
         return WarmupScheduler(optimizer, decay)

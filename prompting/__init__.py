@@ -1,0 +1,25 @@
+"""What all prompt-learning methods share: CLIP, templates, soft prompts, the text tower. Knows no method and no engine."""
+from .clip import CLIP, OPENAI_NAMES, PRECISIONS, load_clip, unit
+from .errors import UserError
+from .plan import Plan, build_plan, learned, plain_text_plan
+from .soft import POSITIONS, context_programs, template_programs
+from .templates import (
+    CUSTOM_TEMPLATES,
+    KGCOOP_TEMPLATES,
+    PROGRAD_TEMPLATES,
+    SELECTED_TEMPLATES,
+    TemplateGroup,
+    group_file,
+    hard_tokens,
+    read_groups,
+    soft_parts,
+    template_for,
+)
+from .tokens import encode
+
+__all__ = [
+    "CLIP", "CUSTOM_TEMPLATES", "KGCOOP_TEMPLATES", "OPENAI_NAMES", "POSITIONS", "PRECISIONS", "PROGRAD_TEMPLATES", "Plan",
+    "SELECTED_TEMPLATES", "TemplateGroup", "UserError", "build_plan", "context_programs", "encode", "group_file",
+    "hard_tokens", "learned", "load_clip", "plain_text_plan", "read_groups", "soft_parts", "template_for",
+    "template_programs", "unit",
+]

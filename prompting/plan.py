@@ -1,0 +1,192 @@
+"""Plans: which row of [frozen | learned] stands at which position of which prompt, as integers built once.
+
+A *program* is one prompt as a list of integers: a token id (>= 0), or ``learned(k)`` (< 0), a reference to row ``k`` of the
+matrix of learned vectors. A *group* is a list of programs that start alike (one soft prompt with all class names, say). What
+the programs of a group share at the front is its *prefix*: computed once, because the text tower's mask is causal. What is
+left of each program is its *suffix*. Suffixes of one length form a *bucket*, a rectangle [groups, classes, length], so that
+nothing, or next to nothing, is padded.
+"""
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from .tokens import EOT, SOT
+
+NEG_INF = float("-inf")
+
+
+def learned(k):
+    """Reference to row ``k`` of the learned vectors, for use in a program."""
+    return -1 - k
+
+
+@dataclass
+class Bucket:
+    """Suffixes of one length: a rectangle of rows inside the packed token matrix.
+
+    Shapes: G, C groups and classes of the whole plan; g, c those of this bucket; S its suffix length; P the longest prefix.
+    """
+
+    groups: torch.Tensor  # [g] group numbers
+    classes: torch.Tensor  # [c] class numbers
+    length: int  # S
+    start: int  # first row in the packed token matrix
+    bias: torch.Tensor  # [1 or g, 1, 1, S, P + S] additive mask of the suffix' attention: 0 or -inf
+    eot: torch.Tensor  # [g, c] position of the end token inside the suffix
+    eot_bias: torch.Tensor  # [g, 1, c, 1, P + S] the same mask for the end token's row only
+    all_groups: bool  # the bucket holds every group, in order
+
+    @property
+    def shape(self):
+        """(g, c, S)"""
+        return len(self.groups), len(self.classes), self.length
+
+
+@dataclass
+class Plan:
+    """Everything integer about encoding G groups of C prompts each.
+
+    ``index`` and ``position`` [T] say, for every row of the packed token matrix (prefixes first, then bucket by bucket),
+    which row of the table [frozen tokens | learned vectors] it takes and which positional embedding is added.
+    """
+
+    programs: list  # [G][C] lists of integers
+    token_ids: torch.Tensor  # [F] the frozen tokens that occur, each once
+    index: torch.Tensor  # [T]
+    position: torch.Tensor  # [T]
+    prefix_length: int  # P, padded length of a prefix
+    buckets: list
+    readout: torch.Tensor  # [G * C] row of each program's end token in the packed matrix, bucket by bucket
+    order: torch.Tensor  # [G, C] where program (g, c) stands in `readout`
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    _tiles: dict = field(default_factory=dict, repr=False)
+
+    @property
+    def num_groups(self):
+        return len(self.programs)
+
+    @property
+    def num_classes(self):
+        return len(self.programs[0])
+
+    @property
+    def num_tokens(self):
+        """Token positions that the tower computes (padding included); the plain computation has 77 * G * C."""
+        return len(self.index)
+
+    def to(self, device):
+        """The same plan with its tensors on ``device``."""
+        device = torch.device(device)
+        if device == self.device:
+            return self
+        move = {k: getattr(self, k).to(device) for k in ("token_ids", "index", "position", "readout", "order")}
+        names = ("groups", "classes", "bias", "eot", "eot_bias")
+        buckets = [replace(b, **{k: getattr(b, k).to(device) for k in names}) for b in self.buckets]
+        return replace(self, buckets=buckets, device=device, _tiles={}, **move)
+
+    def tile(self, copies, num_learned):
+        """The plan repeated ``copies`` times, copy b using learned rows ``b * num_learned …`` (CoCoOp: one copy per image)."""
+        if copies not in self._tiles:
+            shift = lambda row, b: row if row >= 0 else row - b * num_learned  # noqa: E731
+            programs = [
+                [[shift(row, b) for row in program] for program in group] for b in range(copies) for group in self.programs
+            ]
+            self._tiles[copies] = build_plan(programs).to(self.device)
+        return self._tiles[copies]
+
+
+def build_plan(programs, padding_allowance=0):
+    """Compile programs into a Plan.
+
+    Args:
+        programs: [G][C] lists of integers, all groups with the same number C of programs; every program begins with the start
+            token and ends with the end token.
+        padding_allowance: suffixes of neighbouring lengths are put into one bucket while this adds at most so many padded
+            tokens per merge. 0 pads nothing (best on a CPU, where tokens are what costs); on a GPU fewer, larger kernels win.
+
+    Returns:
+        Plan on the CPU.
+    """
+    prefix = [_common_prefix(group) for group in programs]
+    P = max(prefix)
+    token_ids = sorted({row for group in programs for program in group for row in program if row >= 0})
+    row_of = {t: i for i, t in enumerate(token_ids)}
+    table = lambda row: row_of[row] if row >= 0 else len(token_ids) - 1 - row  # noqa: E731
+
+    index, position = [], []
+    for group, length in zip(programs, prefix):
+        rows = group[0][:length]
+        index += [table(r) for r in rows] + [table(rows[-1])] * (P - length)  # padding is masked as key, never read as query
+        position += list(range(length)) + [length - 1] * (P - length)
+
+    lengths = [[len(program) - length for program in group] for group, length in zip(programs, prefix)]
+    buckets, readout, where = [], [], {}
+    for groups, classes, S in _rectangles(lengths, padding_allowance):
+        start = len(index)
+        for g in groups:
+            for c in classes:
+                rows = programs[g][c][prefix[g]:]
+                pad = S - len(rows)
+                where[g, c] = len(readout)
+                readout.append(len(index) + len(rows) - 1)
+                index += [table(r) for r in rows] + [table(rows[-1])] * pad
+                position += [min(prefix[g] + s, prefix[g] + len(rows) - 1) for s in range(S)]
+        eot = torch.tensor([[lengths[g][c] - 1 for c in classes] for g in groups])
+        bias, eot_bias = _biases([prefix[g] for g in groups], P, S, eot)
+        buckets.append(
+            Bucket(torch.tensor(groups), torch.tensor(classes), S, start, bias, eot, eot_bias, groups == list(range(len(programs))))
+        )
+    order = torch.tensor([[where[g, c] for c in range(len(programs[0]))] for g in range(len(programs))])
+    as_long = lambda values: torch.tensor(values, dtype=torch.long)  # noqa: E731
+    return Plan(programs, as_long(token_ids), as_long(index), as_long(position), P, buckets, as_long(readout), order)
+
+
+def plain_text_plan(groups_of_token_lists, padding_allowance=0):
+    """Plan of hard prompts: ``[G][C]`` lists of BPE ids, without start and end token."""
+    return build_plan([[[SOT, *ids, EOT] for ids in group] for group in groups_of_token_lists], padding_allowance)
+
+
+def _common_prefix(group):
+    """How many leading entries all programs of a group share; the end token always stays in the suffix."""
+    shortest = min(map(len, group))
+    first = group[0]
+    length = 0
+    while length < shortest - 1 and all(program[length] == first[length] for program in group):
+        length += 1
+    if length == 0:
+        raise ValueError("every program must begin with the start token")
+    return length
+
+
+def _rectangles(lengths, padding_allowance):
+    """Split the pairs (group, class) into rectangles of one suffix length: yields (groups, classes, length)."""
+    patterns = defaultdict(list)
+    for g, row in enumerate(lengths):
+        patterns[tuple(row)].append(g)
+    for row, groups in patterns.items():
+        by_length = defaultdict(list)
+        for c, n in enumerate(row):
+            by_length[n].append(c)
+        merged = []
+        for n in sorted(by_length):
+            if merged and len(groups) * (n - merged[-1][0]) * len(merged[-1][1]) <= padding_allowance:
+                merged[-1] = (n, merged[-1][1] + by_length[n])
+            else:
+                merged.append((n, by_length[n]))
+        for n, classes in merged:
+            yield groups, classes, n
+
+
+def _biases(prefix_lengths, P, S, eot):
+    """Additive masks of a bucket: for all suffix rows, and for the end tokens' rows alone (see Bucket)."""
+    uneven = [prefix_lengths[0]] if len(set(prefix_lengths)) == 1 else prefix_lengths
+    seen = torch.arange(P) < torch.tensor(uneven)[:, None]  # [1 or g, P] prefix keys that exist
+    causal = torch.ones(S, S, dtype=torch.bool).tril()  # [S, S]
+    n = len(seen)
+    allowed = torch.cat([seen[:, None].expand(n, S, P), causal.expand(n, S, S)], dim=-1)  # [1 or g, S, P + S]
+    own = torch.arange(S) <= eot[..., None]  # [g, c, S]
+    g, c = eot.shape
+    at_eot = torch.cat([seen[:, None].expand(g, c, P), own], dim=-1)  # [g, c, P + S]
+    to_bias = lambda mask: torch.zeros(mask.shape).masked_fill_(~mask, NEG_INF)  # noqa: E731
+    return to_bias(allowed)[:, None, None], to_bias(at_eot)[:, None, :, None]

@@ -1,0 +1,63 @@
+"""Soft prompts as programs: where learned vectors stand among the tokens of a class name."""
+from .errors import UserError
+from .plan import learned
+from .templates import soft_parts
+from .tokens import EOT, SOT, check_length, encode, readable
+
+POSITIONS = ("end", "middle", "front")
+
+
+def context_programs(classnames, n_ctx, position="end", class_specific=False, context_length=77):
+    """Programs of CoOp's prompt: n_ctx learned vectors, the class name, a full stop.
+
+    Args:
+        classnames: [C] names.
+        n_ctx: vectors per prompt.
+        position: where the class name stands: "end", "middle" (after the first n_ctx // 2 vectors) or "front".
+        class_specific: every class has its own n_ctx vectors; class c uses learned rows c * n_ctx ….
+
+    Returns:
+        [C] programs; learned rows are 0 … n_ctx - 1, or 0 … C * n_ctx - 1.
+    """
+    programs = []
+    for c, name in enumerate(classnames):
+        start = c * n_ctx if class_specific else 0
+        ctx = [learned(start + i) for i in range(n_ctx)]
+        text = encode(readable(name) + ".")
+        n = len(encode(readable(name)))
+        if position == "end":
+            body = ctx + text
+        elif position == "middle":
+            half = n_ctx // 2
+            body = ctx[:half] + text[:n] + ctx[half:] + text[n:]
+        elif position == "front":
+            body = text[:n] + ctx + text[n:]
+        else:
+            raise UserError(f'class token position "{position}": choose one of {", ".join(POSITIONS)}')
+        program = [SOT, *body, EOT]
+        check_length(program, f"[{n_ctx} vectors] {readable(name)}.", context_length)
+        programs.append(program)
+    return programs
+
+
+def template_programs(template, classnames, offset=0, stop=True, context_length=77):
+    """Programs of a soft prompt grown from a template: its tokens, before and after the class name, are learned vectors.
+
+    Args:
+        template: a hard template with one {}.
+        classnames: [C] names.
+        offset: number of the learned row that the template's first token has.
+        stop: end with the template's full stop.
+
+    Returns:
+        [C] programs, using learned rows offset … offset + len(before) + len(after) - 1.
+    """
+    before, after, full_stop = soft_parts(template)
+    ctx = [learned(offset + i) for i in range(len(before) + len(after))]
+    programs = []
+    for name in classnames:
+        tail = full_stop if stop else []
+        program = [SOT, *ctx[: len(before)], *encode(readable(name)), *ctx[len(before):], *tail, EOT]
+        check_length(program, template.replace("{}", readable(name)), context_length)
+        programs.append(program)
+    return programs

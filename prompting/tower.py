@@ -1,0 +1,172 @@
+"""CLIP's text transformer, frozen and exact, computing only what reaches an end token.
+
+The mask of CLIP's text encoder is causal, so nothing behind the end token matters and everything that prompts share at the
+front (start token, context vectors) has the same activations in each of them. The tower therefore runs over a packed matrix
+of T token positions: each group's prefix once, each prompt's own few tokens once. A suffix row attends to its group's prefix
+keys and values in place (they are not copied per class) and, causally, to its own tokens. The last layer is computed for the
+end tokens alone. All of this rearranges the published computation (77 positions for each prompt) and approximates nothing.
+"""
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from .errors import UserError
+
+
+class _QuickGELU(torch.autograd.Function):
+    """x * sigmoid(1.702 x) that keeps only x for backward (the plain expression keeps three tensors of its size)."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x * torch.sigmoid(1.702 * x)
+
+    @staticmethod
+    def backward(ctx, grad):
+        (x,) = ctx.saved_tensors
+        s = torch.sigmoid(1.702 * x)
+        return grad * (s * (1 + 1.702 * x * (1 - s)))
+
+
+class TextTower(nn.Module):
+    """The frozen text half of an open_clip model.
+
+    Args:
+        model: open_clip ``CLIP`` (or ``CustomTextCLIP`` whose text tower is CLIP's causal transformer).
+        name: the backbone's name, for messages.
+
+    Raises:
+        UserError: the text tower isn't CLIP's (not causal, not pooled at the end token, another block).
+    """
+
+    def __init__(self, model, name="this backbone"):
+        super().__init__()
+        text = getattr(model, "text", model)
+        self._check(text, name)
+        self.token_embedding = text.token_embedding
+        self.positional_embedding = text.positional_embedding  # [77, D]
+        self.blocks = text.transformer.resblocks
+        self.ln_final = text.ln_final
+        self.text_projection = text.text_projection  # [D, E]
+        self.width = self.positional_embedding.shape[1]
+        self.context_length = self.positional_embedding.shape[0]
+        self.heads = self.blocks[0].attn.num_heads
+        self._quick = type(self.blocks[0].mlp.gelu).__name__ == "QuickGELU"
+
+    @staticmethod
+    def _check(text, name):
+        pool = getattr(text, "text_pool_type", getattr(text, "pool_type", None))
+        block = text.transformer.resblocks[0] if hasattr(getattr(text, "transformer", None), "resblocks") else None
+        if (
+            pool not in ("argmax", "eos")
+            or getattr(text, "attn_mask", None) is None
+            or not isinstance(getattr(block, "attn", None), nn.MultiheadAttention)
+            or getattr(text, "cls_emb", None) is not None
+        ):
+            raise UserError(
+                f"{name}: prompt learning here needs CLIP's text transformer (causal, read at the end token); "
+                "this model's text tower is built otherwise. Choose a CLIP backbone such as ViT-B/16 or RN50."
+            )
+
+    def embed(self, token_ids):
+        """Token embeddings [..., D] of BPE ids, without positions."""
+        return self.token_embedding(token_ids)
+
+    def forward(self, plan, learned=None, checkpointing=False):
+        """Encode every prompt of a plan.
+
+        Args:
+            plan: Plan, on the tower's device.
+            learned: [N, D] learned vectors that the plan refers to, or None when it has none.
+            checkpointing: recompute each layer in backward instead of keeping its activations.
+
+        Returns:
+            [G, C, E] text features, not normalised; gradients flow to ``learned``.
+        """
+        table = self.embed(plan.token_ids)  # [F, D]
+        if learned is not None:
+            table = torch.cat([table, learned.to(table.dtype)])  # [F + N, D]
+        x = table[plan.index] + self.positional_embedding[plan.position]  # [T, D]
+        last = len(self.blocks) - 1
+        for i, block in enumerate(self.blocks):
+            if checkpointing and torch.is_grad_enabled():
+                x = checkpoint(self._layer, block, x, plan, i == last, use_reentrant=False)
+            else:
+                x = self._layer(block, x, plan, i == last)
+        x = self.ln_final(x)  # [G * C, D]: the end tokens, bucket by bucket
+        x = self.text_projection(x) if isinstance(self.text_projection, nn.Linear) else x @ self.text_projection
+        return x[plan.order]  # [G, C, E]
+
+    def _layer(self, block, x, plan, last):
+        """One transformer layer on the packed tokens [T, D]; the last one returns [G * C, D], the end tokens only."""
+        D, attn = self.width, block.attn
+        h = block.ln_1(x)
+        if last:
+            x = x[plan.readout]
+            kv = F.linear(h, attn.in_proj_weight[D:], attn.in_proj_bias[D:])
+            q = F.linear(h[plan.readout], attn.in_proj_weight[:D], attn.in_proj_bias[:D])
+            o = self._attend_at_eot(q, *kv.split(D, dim=-1), plan)
+        else:
+            qkv = F.linear(h, attn.in_proj_weight, attn.in_proj_bias)
+            o = self._attend(*qkv.split(D, dim=-1), plan)
+        x = x + block.ls_1(F.linear(o, attn.out_proj.weight, attn.out_proj.bias))
+        return x + block.ls_2(self._mlp(block.mlp, block.ln_2(x)))
+
+    def _mlp(self, mlp, x):
+        h = mlp.c_fc(x)
+        return mlp.c_proj(_QuickGELU.apply(h) if self._quick else mlp.gelu(h))
+
+    def _prefix(self, x, plan):
+        """The prefixes' rows of a packed [T, D], as [G, H, P, d]."""
+        G, P = plan.num_groups, plan.prefix_length
+        return x[: G * P].view(G, P, self.heads, -1).transpose(1, 2)
+
+    def _attend(self, q, k, v, plan):
+        """Causal attention of prefixes among themselves and of suffixes to their prefix and themselves: [T, D] -> [T, D]."""
+        qp, kp, vp = (self._prefix(t, plan) for t in (q, k, v))  # [G, H, P, d]
+        o = F.scaled_dot_product_attention(qp, kp, vp, is_causal=True)
+        out = [o.transpose(1, 2).reshape(-1, self.width)]
+        for bucket in plan.buckets:
+            rows = slice(bucket.start, bucket.start + math.prod(bucket.shape))
+            qs, ks, vs = (self._suffix(t[rows], bucket, bucket.length) for t in (q, k, v))  # [g, H, c, S, d]
+            out.append(self._joint(qs, ks, vs, kp, vp, bucket, bucket.bias))
+        return torch.cat(out)
+
+    def _attend_at_eot(self, q, k, v, plan):
+        """The same for the end tokens' queries alone: q [G * C, D], k and v [T, D] -> [G * C, D]."""
+        kp, vp = self._prefix(k, plan), self._prefix(v, plan)
+        out, done = [], 0
+        for bucket in plan.buckets:
+            g, c, S = bucket.shape
+            rows = slice(bucket.start, bucket.start + g * c * S)
+            qs = self._suffix(q[done: done + g * c], bucket, 1)  # [g, H, c, 1, d]
+            ks, vs = (self._suffix(t[rows], bucket, S) for t in (k, v))
+            out.append(self._joint(qs, ks, vs, kp, vp, bucket, bucket.eot_bias))
+            done += g * c
+        return torch.cat(out)
+
+    def _suffix(self, x, bucket, S):
+        """A bucket's rows [g * c * S, D] as [g, H, c, S, d]."""
+        g, c, _ = bucket.shape
+        return x.view(g, c, S, self.heads, -1).permute(0, 3, 1, 2, 4)
+
+    def _joint(self, q, k, v, kp, vp, bucket, bias):
+        """Attention of suffix queries to prefix keys, in place, and to their own suffix' keys, under one softmax.
+
+        Shapes: q [g, H, c, Q, d] (Q = S, or 1 at the end token), k and v [g, H, c, S, d], kp and vp [G, H, P, d],
+        bias [.., .., .., Q, P + S]. Returns [g * c * Q, D].
+        """
+        if not bucket.all_groups:
+            kp, vp = kp[bucket.groups], vp[bucket.groups]
+        g, H, c, Q, d = q.shape
+        P = kp.shape[2]
+        q = (q * d**-0.5).contiguous()
+        to_prefix = q.view(g, H, c * Q, d) @ kp.transpose(-1, -2)  # [g, H, c * Q, P]
+        to_self = q @ k.transpose(-1, -2)  # [g, H, c, Q, S]
+        weights = torch.cat([to_prefix.view(g, H, c, Q, P), to_self], dim=-1) + bias.to(to_self.dtype)
+        weights = weights.softmax(dim=-1)
+        out = (weights[..., :P].reshape(g, H, c * Q, P) @ vp).view(g, H, c, Q, d) + weights[..., P:] @ v
+        return out.permute(0, 2, 3, 1, 4).reshape(g * c * Q, H * d)

@@ -1,0 +1,191 @@
+"""What every prompt-learning method does the same way.
+
+A method says what it learns (``build_learner``), its text features (``text_features``) and, where it is more than cross-entropy,
+its loss (``loss``). One frozen CLIP per run, one image encoding per step, text features once per evaluation.
+"""
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from dassl.engine import TrainerX
+from dassl.metrics import compute_accuracy
+from dassl.optim import build_lr_scheduler, build_optimizer
+from dassl.utils import load_pretrained_weights
+from prompting import PRECISIONS, UserError, build_plan, encode, hard_tokens, load_clip, plain_text_plan
+
+# On a GPU a kernel costs as much as some hundred tokens: suffixes of neighbouring lengths share a bucket there
+PADDING_ALLOWANCE = {"cuda": 512}
+
+
+class PromptTrainer(TrainerX):
+    """Base of all methods: a frozen CLIP and a learner, registered as ``prompt_learner``.
+
+    Subclasses give ``section``, the name of their part of ``cfg.TRAINER``, whose ``PREC`` is the precision.
+    """
+
+    section = "COOP"
+
+    @staticmethod
+    def extend_cfg(cfg):
+        """TRAINER.CHECKPOINTING: recompute the text tower layer by layer in backward (a tenth of the memory, a third slower)."""
+        cfg.TRAINER.CHECKPOINTING = False
+
+    @property
+    def options(self):
+        """This method's own part of the configuration."""
+        return self.cfg.TRAINER[self.section]
+
+    def check_cfg(self, cfg):
+        precision = cfg.TRAINER[self.section].PREC
+        if precision not in PRECISIONS:
+            raise UserError(f'TRAINER.{self.section}.PREC "{precision}": choose one of {", ".join(PRECISIONS)}')
+
+    # -- what a method says --------------------------------------------------------------------------------------------------
+
+    def build_learner(self, classnames):
+        """Module that holds what is learned (nothing else), or None."""
+        raise NotImplementedError
+
+    def text_features(self):
+        """Unit text features of the classes, [C, E], with gradients to the learner."""
+        raise NotImplementedError
+
+    def loss(self, image_features, labels):
+        """Loss of a batch: unit features [B, E], labels [B] -> (loss, logits [B, C], {name: value to log})."""
+        logits = self.logits(image_features, self.text_features())
+        return F.cross_entropy(logits, labels), logits, {}
+
+    def prepare(self):
+        """What a whole evaluation needs and no image changes; handed to ``logits`` with every batch."""
+        return self.text_features()
+
+    def logits(self, image_features, prepared):
+        """[B, E] unit image features and what ``prepare`` gave -> [B, C] logits."""
+        return self.clip.logit_scale * image_features @ prepared.t()
+
+    # -- what the engine asks ------------------------------------------------------------------------------------------------
+
+    def build_model(self):
+        cfg, backbone = self.cfg, self.cfg.MODEL.BACKBONE
+        print(f"Loading CLIP (backbone: {backbone.NAME})")
+        precision = self.options.PREC
+        self.clip = load_clip(backbone.NAME, backbone.PATH, precision, self.device)
+        if precision == "fp16" and self.clip.dtype == torch.float32:
+            print("PREC fp16 on a CPU: computing in fp32")
+        if tuple(cfg.INPUT.SIZE) != (self.clip.image_size,) * 2:
+            raise UserError(
+                f"INPUT.SIZE {tuple(cfg.INPUT.SIZE)} doesn't fit the backbone {backbone.NAME}, which takes "
+                f"({self.clip.image_size}, {self.clip.image_size})"
+            )
+        self._prepared = None
+        with torch.random.fork_rng(devices=[]):  # what is learned starts from the seed alone, however CLIP was loaded
+            torch.manual_seed(max(cfg.SEED, 0))
+            self.learner = self.build_learner(self.dm.dataset.classnames)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.clip.dtype == torch.float16)
+        if self.learner is None:
+            return
+        if cfg.MODEL.INIT_WEIGHTS:
+            load_pretrained_weights(self.learner, cfg.MODEL.INIT_WEIGHTS)
+        count = sum(p.numel() for p in self.learner.parameters())
+        print(f"CLIP is frozen but for what the method learns: {count:,} parameters")
+        self.register_learner()
+
+    def register_learner(self):
+        """Give the learner an optimiser and a schedule, and the engine all three; replaces an earlier learner."""
+        self.learner.to(self.device)
+        self.optim = build_optimizer(self.learner, self.cfg.OPTIM, param_groups=self.param_groups())
+        self.sched = self.build_schedule()
+        for registry in (self._models, self._optims, self._scheds):
+            registry.pop("prompt_learner", None)
+        self.register_model("prompt_learner", self.learner, self.optim, self.sched)
+
+    def build_schedule(self):
+        return build_lr_scheduler(self.optim, self.cfg.OPTIM)
+
+    def param_groups(self):
+        """Optimiser groups, where parameters have different learning rates; None for one group."""
+        return None
+
+    def initial_words(self):
+        """The words that a context starts from, or None for a random start."""
+        words = self.options.CTX_INIT
+        if words and not isinstance(words, str):
+            raise UserError(f"TRAINER.{self.section}.CTX_INIT {words!r}: give the words themselves, e.g. \"a photo of a\"")
+        return words.replace("_", " ") if words else None
+
+    def initial_context(self):
+        """(number of vectors M, [M, D] initial values or None for random ones, the prompt's beginning in words)"""
+        words = self.initial_words()
+        if not words:
+            n_ctx = self.options.N_CTX
+            if n_ctx < 1:
+                raise UserError(f"TRAINER.{self.section}.N_CTX {n_ctx}: at least one context vector is needed")
+            return n_ctx, None, " ".join(["X"] * n_ctx)
+        ids = torch.tensor(encode(words), device=self.device)
+        return len(ids), self.clip.text.embed(ids), words
+
+    def plan(self, programs):
+        """Plan of [G][C] programs on this run's device, bucketed as suits it."""
+        return build_plan(programs, PADDING_ALLOWANCE.get(self.device.type, 0)).to(self.device)
+
+    def encode(self, plan, learned=None, raw=False):
+        """Text features [G, C, E] of a plan, of length 1 unless ``raw``; ``learned`` is flattened to [N, D]."""
+        learned = None if learned is None else learned.reshape(-1, self.clip.width)
+        return self.clip.encode_text(plan, learned, self.cfg.TRAINER.CHECKPOINTING, raw)
+
+    @torch.no_grad()
+    def hard_features(self, templates, classnames):
+        """Unit text features [T, C, E] of hard templates filled with class names."""
+        groups = [hard_tokens(template, classnames) for template in templates]
+        return self.clip.encode_text(plain_text_plan(groups, PADDING_ALLOWANCE.get(self.device.type, 0)).to(self.device))
+
+    def encode_image(self, images):
+        """Unit image features [B, E] of a training batch; the image encoder is frozen."""
+        with torch.no_grad():
+            return self.clip.encode_image(images)
+
+    def forward_backward(self, batch):
+        images, labels = self.parse_batch_train(batch)
+        self._prepared = None
+        loss, logits, parts = self.loss(self.encode_image(images), labels)
+        self.backward_and_update(loss)
+        if self.batch_idx + 1 == self.num_batches:
+            self.update_lr()
+        return {"loss": loss.item(), **{k: v.item() for k, v in parts.items()}, "acc": compute_accuracy(logits, labels)[0].item()}
+
+    def backward_and_update(self, loss, max_norm=0.0):
+        """One optimiser step, through the loss scaler where products are in fp16; gradients clipped if ``max_norm`` > 0."""
+        self.detect_anomaly(loss)
+        self.model_zero_grad()
+        self.scaler.scale(loss).backward()
+        self.step(max_norm)
+
+    def step(self, max_norm=0.0):
+        """The optimiser's part of ``backward_and_update``."""
+        if max_norm > 0:
+            self.scaler.unscale_(self.optim)
+            nn.utils.clip_grad_norm_(self.learner.parameters(), max_norm)
+        self.scaler.step(self.optim)
+        self.scaler.update()
+
+    def parse_batch_train(self, batch):
+        return batch["img"].to(self.device, non_blocking=True), batch["label"].to(self.device, non_blocking=True)
+
+    @torch.no_grad()
+    def model_inference(self, images):
+        if self._prepared is None:
+            self._prepared = self.prepare()
+        return self.logits(self.clip.encode_image(images), self._prepared)
+
+    def adapt_state_dict(self, name, state_dict):
+        """Published checkpoints also hold the frozen token vectors of the training classes: dropped."""
+        return {key: value for key, value in state_dict.items() if not key.startswith("token_")}
+
+    def load_model(self, directory, epoch=None):
+        self._prepared = None
+        if self.learner is not None:
+            super().load_model(directory, epoch)
+
+    def resume_model_if_exist(self, directory):
+        self._prepared = None
+        return super().resume_model_if_exist(directory)

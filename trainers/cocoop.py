@@ -1,0 +1,70 @@
+"""CoCoOp: a context that depends on the image (Zhou et al., Conditional Prompt Learning for Vision-Language Models, CVPR 2022)."""
+from collections import OrderedDict
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from yacs.config import CfgNode as CN
+
+from dassl.engine import TRAINER_REGISTRY
+from prompting import context_programs
+
+from .base import PromptTrainer
+from .coop import ContextLearner
+
+TOKENS_AT_ONCE = 50_000  # token positions in one pass of the text tower while evaluating
+
+
+class ConditionalLearner(ContextLearner):
+    """``ctx`` [M, D] and a meta-net E -> E / 16 -> D whose output is added to every context vector."""
+
+    def __init__(self, shape, init, embed_dim):
+        super().__init__(shape, init)
+        hidden = embed_dim // 16
+        self.meta_net = nn.Sequential(
+            OrderedDict(linear1=nn.Linear(embed_dim, hidden), relu=nn.ReLU(), linear2=nn.Linear(hidden, shape[-1]))
+        )
+
+    def forward(self, image_features):
+        """[B, E] -> contexts [B, M, D]."""
+        return self.ctx + self.meta_net(image_features)[:, None]
+
+
+@TRAINER_REGISTRY.register()
+class CoCoOp(PromptTrainer):
+    """Every image has its own context, so every image has its own text features of all classes."""
+
+    section = "COCOOP"
+
+    @staticmethod
+    def extend_cfg(cfg):
+        cfg.TRAINER.COCOOP = CN()
+        cfg.TRAINER.COCOOP.N_CTX = 16  # number of context vectors
+        cfg.TRAINER.COCOOP.CTX_INIT = None  # words that the context starts from; their number of tokens is then N_CTX
+        cfg.TRAINER.COCOOP.PREC = "fp16"  # fp16, fp32, amp, bf16
+
+    def build_learner(self, classnames):
+        n_ctx, init, words = self.initial_context()
+        print(f'Initial context: "{words}"')
+        print(f"Number of context words (tokens): {n_ctx}")
+        self.n_ctx = n_ctx
+        self.prompt_plan = self.plan([context_programs(classnames, n_ctx, context_length=self.clip.text.context_length)])
+        return ConditionalLearner((n_ctx, self.clip.width), init, self.clip.embed_dim)
+
+    def prepare(self):
+        """Nothing outlives an image."""
+
+    def conditional_features(self, image_features):
+        """Unit text features [B, C, E], one set for each of [B, E] image features."""
+        contexts = self.learner(image_features)
+        return self.encode(self.prompt_plan.tile(len(contexts), self.n_ctx), contexts)
+
+    def logits(self, image_features, _=None):
+        at_once = max(1, TOKENS_AT_ONCE // self.prompt_plan.num_tokens)
+        chunks = image_features.split(len(image_features) if torch.is_grad_enabled() else at_once)
+        parts = [torch.einsum("be,bce->bc", f, self.conditional_features(f)) for f in chunks]
+        return self.clip.logit_scale * torch.cat(parts)
+
+    def loss(self, image_features, labels):
+        logits = self.logits(image_features)
+        return F.cross_entropy(logits, labels), logits, {}

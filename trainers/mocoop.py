@@ -1,0 +1,214 @@
+"""MoCoOp: a router over a mixture of soft prompts (Mixture of prompts learning for vision-language models, 2025).
+
+One soft prompt ("expert") per group of hard templates; a linear router looks at the image and picks k of them. Equations are
+the paper's. Where the released code does otherwise, a switch says so; ``configs/trainers/MoCoOp`` has both recipes.
+"""
+import torch
+import torch.nn.functional as F
+from torch import nn
+from yacs.config import CfgNode as CN
+
+from dassl.engine import TRAINER_REGISTRY
+from dassl.utils import UserError
+from prompting import soft_parts, template_programs, unit
+
+from . import mocoop_groups
+from . import mocoop_losses as losses
+from .base import PromptTrainer
+
+CHOICES = {
+    "ROUTER_LOSS": ("kl", "mse", "ce", "none"),
+    "ROUTER_TARGET": ("group", "true_class"),
+    "TEXT_LOSS": ("templates", "prototype", "none"),
+    "TEXT_CLASSES": ("all", "seen"),
+    "GROUPING": ("semantic", "random"),
+}
+
+
+class MixtureLearner(nn.Module):
+    """What MoCoOp learns.
+
+    Attributes:
+        ctx: [N, D] context vectors of all experts, one after the other.
+        router: linear, image feature [B, E] -> expert scores [B, G].
+        correction: [1, E], added to every text feature (released recipe), or None.
+        norms: ln_1 and ln_2 of the image encoder's blocks (released recipe), shared with CLIP; or an empty list.
+    """
+
+    def __init__(self, ctx, num_experts, embed_dim, correction, blocks):
+        super().__init__()
+        self.ctx = nn.Parameter(ctx.detach().float().clone())
+        self.router = nn.Linear(embed_dim, num_experts)
+        self.correction = nn.Parameter(torch.zeros(1, embed_dim)) if correction else None
+        self.norms = nn.ModuleList(nn.ModuleDict({"ln_1": b.ln_1, "ln_2": b.ln_2}) for b in blocks)
+        self.norms.requires_grad_(True)
+
+
+@TRAINER_REGISTRY.register()
+class MoCoOp(PromptTrainer):
+    """Classification loss + λ1 · router loss + λ2 · text loss (Eq. 10) on a top-k mixture of soft prompts."""
+
+    section = "MOCOOP"
+
+    @staticmethod
+    def extend_cfg(cfg):
+        cfg.TRAINER.MOCOOP = CN()
+        cfg.TRAINER.MOCOOP.PREC = "fp16"  # fp16, fp32, amp, bf16
+        cfg.TRAINER.MOCOOP.TEMPLATES = ""  # group file; "" = templates/<dataset>.txt
+        cfg.TRAINER.MOCOOP.GROUPING = "semantic"  # semantic = as in the file; random = same sizes, shuffled (Table 4)
+        cfg.TRAINER.MOCOOP.GROUPING_SEED = 0  # of the random grouping
+        cfg.TRAINER.MOCOOP.TOP_K = 2  # experts mixed for an image
+        cfg.TRAINER.MOCOOP.TAU = 0.07  # temperature of L_cls and L_text; 0 = CLIP's own for L_cls, none for L_text
+        cfg.TRAINER.MOCOOP.RENORMALISE = True  # the mixed text feature has length 1: logits are true cosines
+        cfg.TRAINER.MOCOOP.LAMBDA_ROUTER = 1.0  # λ1
+        cfg.TRAINER.MOCOOP.LAMBDA_TEXT = 5.0  # λ2
+        cfg.TRAINER.MOCOOP.ROUTER_LOSS = "kl"  # kl (Eq. 7), mse (Table 5), ce (target as soft label), none (Table 2)
+        cfg.TRAINER.MOCOOP.ROUTER_TARGET = "group"  # group (Eq. 4-6); true_class (+ 10 on the two best, not detached)
+        cfg.TRAINER.MOCOOP.TEXT_LOSS = "templates"  # templates (Eq. 8-9), prototype (one mean feature a group), none
+        cfg.TRAINER.MOCOOP.TEXT_CLASSES = "all"  # all = names of the new classes too (no images); seen = training classes
+        cfg.TRAINER.MOCOOP.TUNE_LAYERNORM = False  # learn ln_1, ln_2 of the image encoder at LAYERNORM_LR_MULT · LR
+        cfg.TRAINER.MOCOOP.LAYERNORM_LR_MULT = 0.1
+        cfg.TRAINER.MOCOOP.CORRECTION = False  # learn one vector that is added to every text feature
+        cfg.TRAINER.MOCOOP.FULL_STOP = True  # classification prompts end with the template's "."
+        cfg.TRAINER.MOCOOP.GRAD_CLIP = 0.0  # largest gradient norm under fp16, amp and bf16; 0 = no clipping
+
+    def check_cfg(self, cfg):
+        super().check_cfg(cfg)
+        o = cfg.TRAINER.MOCOOP
+        for key, allowed in CHOICES.items():
+            if o[key] not in allowed:
+                raise UserError(f'TRAINER.MOCOOP.{key} "{o[key]}": choose one of {", ".join(allowed)}')
+        if o.TOP_K < 1:
+            raise UserError(f"TRAINER.MOCOOP.TOP_K {o.TOP_K}: at least one expert must be chosen")
+
+    # -- building ------------------------------------------------------------------------------------------------------------
+
+    def build_learner(self, classnames):
+        return self.learner_for(mocoop_groups.groups_for(self.cfg))
+
+    def learner_for(self, groups):
+        """Set the template groups, compute what depends on them, and return a fresh learner."""
+        o = self.options
+        if o.TOP_K > len(groups):
+            raise UserError(f"TRAINER.MOCOOP.TOP_K {o.TOP_K} is more than the {len(groups)} template groups (experts) there are")
+        self.groups = groups
+        print(f"{len(groups)} experts, from the first template of each group:")
+        for group in groups:
+            print(f'  "{group.templates[0]}" ({group.name}, {len(group.templates)} templates)')
+        parts = [soft_parts(g.templates[0]) for g in groups]
+        flat = torch.tensor([i for before, after, _ in parts for i in before + after], dtype=torch.long, device=self.device)
+        self.ctx_before = [before for before, _, _ in parts]  # token ids that an expert's first vectors start from
+        self.ctx_lengths = [len(before) + len(after) for before, after, _ in parts]
+        self._targets = None  # hard features, computed when training first asks for them
+        self.class_plan = self.experts_plan([(self.dm.dataset.classnames, o.FULL_STOP)])
+        blocks = self.image_blocks() if o.TUNE_LAYERNORM else []
+        return MixtureLearner(self.clip.text.embed(flat), len(groups), self.clip.embed_dim, o.CORRECTION, blocks)
+
+    def image_blocks(self):
+        transformer = getattr(self.clip.visual, "transformer", None)
+        if transformer is None:
+            raise UserError(
+                f"TRAINER.MOCOOP.TUNE_LAYERNORM needs a ViT; {self.clip.name} has no transformer blocks: set it to False"
+            )
+        return transformer.resblocks
+
+    def experts_plan(self, readouts):
+        """Plan of all experts for several (class names, with full stop?) lists, which share each expert's prefix."""
+        programs, offset = [], 0
+        for group, length in zip(self.groups, self.ctx_lengths):
+            args = (self.clip.text.context_length,)
+            template = group.templates[0]
+            programs.append([p for names, stop in readouts for p in template_programs(template, names, offset, stop, *args)])
+            offset += length
+        return self.plan(programs)
+
+    def param_groups(self):
+        norms = list(self.learner.norms.parameters())
+        if not norms:
+            return None
+        rest = [p for name, p in self.learner.named_parameters() if not name.startswith("norms.")]
+        return [{"params": norms, "lr": self.cfg.OPTIM.LR * self.options.LAYERNORM_LR_MULT}, {"params": rest}]
+
+    # -- features ------------------------------------------------------------------------------------------------------------
+
+    def expert_features(self, plan):
+        """Unit text features [G, C, E] of every expert, the correction added where there is one."""
+        if self.learner.correction is None:
+            return self.encode(plan, self.learner.ctx)
+        return unit(self.encode(plan, self.learner.ctx, raw=True) + self.learner.correction)
+
+    def text_features(self):
+        return self.expert_features(self.class_plan)
+
+    def prepare(self):
+        features = self.text_features()
+        return features, losses.gram(features)
+
+    def logits(self, image_features, prepared):
+        """Cosine to the weighted mean of the k chosen experts' unit features, over τ; no [B, C, E] tensor is made."""
+        features, gram = prepared
+        weights = losses.top_k_weights(self.learner.router(image_features), self.options.TOP_K)
+        scale = 1 / self.options.TAU if self.options.TAU else self.clip.logit_scale
+        return scale * losses.mixture_cosine(image_features, features, weights, gram if self.options.RENORMALISE else None)
+
+    def encode_image(self, images):
+        return self.clip.encode_image(images) if len(self.learner.norms) else super().encode_image(images)
+
+    # -- loss ----------------------------------------------------------------------------------------------------------------
+
+    def training_targets(self):
+        """What the losses compare with, computed once: hard features, prototypes, group means, plan, class numbers."""
+        if self._targets is None:
+            o, seen = self.options, self.dm.dataset.classnames
+            every = list(getattr(self.dm.dataset, "all_classnames", seen)) if o.TEXT_CLASSES == "all" else list(seen)
+            hard = [self.hard_features(g.templates, every) for g in self.groups]  # G tensors [I, C, E]
+            prototypes = unit(torch.stack([h.mean(dim=0) for h in hard]))  # [G, C, E]
+            rows = torch.tensor([every.index(name) for name in seen], device=self.device)
+            means = unit(torch.stack([h[:, rows].mean(dim=(0, 1)) for h in hard]))  # [G, E]
+            if o.FULL_STOP or every == list(seen):  # one read-out: classification takes the rows of the training classes
+                plan, class_rows, text_rows = self.experts_plan([(every, o.FULL_STOP)]), rows, slice(None)
+            else:  # two read-outs of the same prefixes
+                plan = self.experts_plan([(every, True), (seen, False)])
+                class_rows, text_rows = slice(len(every), None), slice(0, len(every))
+            self._targets = hard, prototypes, means, rows, plan, class_rows, text_rows
+        return self._targets
+
+    def loss(self, image_features, labels):
+        o = self.options
+        hard, prototypes, means, rows, plan, class_rows, text_rows = self.training_targets()
+        features = self.expert_features(plan)  # one pass for both losses
+        class_features = features[:, class_rows]
+        logits = self.logits(image_features, (class_features, losses.gram(class_features)))
+        parts = {"loss_cls": F.cross_entropy(logits, labels)}
+        total = parts["loss_cls"]
+        if o.ROUTER_LOSS != "none":
+            if o.ROUTER_TARGET == "group":
+                target = losses.group_target(image_features.detach(), means)
+            else:
+                target = losses.true_class_target(image_features, prototypes, rows[labels])
+            parts["loss_router"] = losses.router_loss(self.learner.router(image_features), target, o.ROUTER_LOSS)
+            total = total + o.LAMBDA_ROUTER * parts["loss_router"]
+        if o.TEXT_LOSS != "none":
+            if o.TEXT_LOSS == "templates":
+                parts["loss_text"] = losses.text_loss_templates(features[:, text_rows], hard, o.TAU or 1.0)
+            else:
+                parts["loss_text"] = losses.text_loss_prototype(features[:, text_rows], prototypes)
+            total = total + o.LAMBDA_TEXT * parts["loss_text"]
+        return total, logits, parts
+
+    def backward_and_update(self, loss):
+        scaled = self.clip.dtype != torch.float32
+        super().backward_and_update(loss, self.options.GRAD_CLIP if scaled else 0.0)
+
+    # -- checkpoints carry the template groups -------------------------------------------------------------------------------
+
+    def checkpoint_extras(self):
+        return {"template_groups": mocoop_groups.to_plain(self.groups)}
+
+    def load_checkpoint_extras(self, extras):
+        """Prompts and router of the checkpoint's own groups are evaluated, whatever file this dataset has."""
+        groups = mocoop_groups.from_plain(extras.get("template_groups"))
+        if groups != self.groups:
+            print("Using the checkpoint's template groups")
+            self.learner = self.learner_for(groups)
+            self.register_learner()

@@ -1,0 +1,89 @@
+"""MoCoOp's mixture and losses as functions of features. B images, C classes, G experts, I templates, E feature width."""
+import torch
+import torch.nn.functional as F
+
+
+def gram(features):
+    """Inner products of the experts' features, class by class: [G, C, E] -> [G, G, C]."""
+    return torch.einsum("gce,hce->ghc", features, features)
+
+
+def top_k_weights(scores, k):
+    """Softmax over each image's k best experts, 0 elsewhere: [B, G] -> [B, G]."""
+    best, index = scores.topk(k, dim=-1)
+    return torch.zeros_like(scores).scatter(-1, index, best.softmax(dim=-1))
+
+
+def mixture_cosine(image_features, features, weights, gram_matrix=None):
+    """Inner product of image features with the weighted sum of the experts' features, divided by that sum's length.
+
+    Args:
+        image_features: [B, E], unit length.
+        features: [G, C, E], unit length.
+        weights: [B, G].
+        gram_matrix: ``gram(features)``; None leaves the sum at its own length (released recipe).
+
+    Returns:
+        [B, C].
+    """
+    similarity = torch.einsum("be,gce->bgc", image_features, features)
+    dot = torch.einsum("bg,bgc->bc", weights, similarity)
+    if gram_matrix is None:
+        return dot
+    squared = torch.einsum("bg,bh,ghc->bc", weights, weights, gram_matrix)
+    return dot * squared.clamp_min(1e-12).rsqrt()
+
+
+def group_target(image_features, group_features):
+    """Eq. 4-6: softmax over groups of the cosine of the image to the group's mean feature: [B, E], [G, E] -> [B, G]."""
+    return (image_features @ group_features.t()).softmax(dim=-1)
+
+
+def true_class_target(image_features, prototypes, labels, bonus=10.0):
+    """The released code's target: cosines to the true class's prototypes, the two highest raised by ``bonus``, softmax.
+
+    Args: image_features [B, E], prototypes [G, C, E], labels [B]. Returns [B, G].
+    """
+    cosine = torch.einsum("be,gbe->bg", image_features, prototypes[:, labels])
+    best = cosine.topk(min(2, cosine.shape[1]), dim=-1).indices
+    return cosine.scatter_add(-1, best, cosine.new_full(best.shape, bonus)).softmax(dim=-1)
+
+
+def router_loss(scores, target, kind):
+    """Distance of the router's distribution softmax(scores) [B, G] to the target [B, G].
+
+    ``kl``: KL(softmax(scores) ‖ target), Eq. 7. ``mse``: mean squared difference of the two (Table 5). ``ce``: cross-entropy
+    with the target as soft label (released code).
+    """
+    if kind == "kl":
+        log_router = scores.log_softmax(dim=-1)
+        return (log_router.exp() * (log_router - target.log())).sum(dim=-1).mean()
+    if kind == "mse":
+        return F.mse_loss(scores.softmax(dim=-1), target)
+    return F.cross_entropy(scores, target)
+
+
+def text_loss_templates(features, hard_features, tau):
+    """Eq. 8-9: how surely each soft feature is recognised among the hard features of all classes.
+
+    Args:
+        features: [G, C, E] soft features.
+        hard_features: G tensors [I_g, C, E].
+        tau: temperature.
+
+    Returns:
+        -mean over groups and classes of log P, P the mean over the group's templates of the softmax probability of the class.
+    """
+    losses = []
+    for soft, hard in zip(features, hard_features):
+        cosine = torch.einsum("ce,iye->icy", soft, hard) / tau  # [I, C, C]: class c's soft feature, all hard classes y
+        log_p = cosine.log_softmax(dim=-1).diagonal(dim1=1, dim2=2)  # [I, C]
+        losses.append(-(log_p.logsumexp(dim=0) - torch.log(torch.tensor(float(len(hard))))).mean())
+    return torch.stack(losses).mean()
+
+
+def text_loss_prototype(features, prototypes, tau=1.0):
+    """The released code's text loss: cross-entropy of soft features [G, C, E] among one prototype a class, [G, C, E]."""
+    cosine = torch.einsum("gce,gye->gcy", features, prototypes) / tau
+    classes = torch.arange(cosine.shape[1], device=cosine.device)
+    return F.cross_entropy(cosine.flatten(0, 1), classes.repeat(len(cosine)))

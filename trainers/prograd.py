@@ -1,0 +1,86 @@
+"""ProGrad: CoOp whose gradient never works against zero-shot CLIP (Zhu et al., Prompt-aligned Gradient, ICCV 2023)."""
+import torch
+import torch.nn.functional as F
+from yacs.config import CfgNode as CN
+
+from dassl.engine import TRAINER_REGISTRY
+from dassl.utils import UserError
+from prompting import PROGRAD_TEMPLATES, encode, template_for
+
+from .coop import CoOp
+
+
+@TRAINER_REGISTRY.register()
+class ProGrad(CoOp):
+    """Descends the cross-entropy; where that gradient opposes the teacher's, its part along the teacher's is removed.
+
+    LOSS.NAME: ``prograd`` (LAMBDA times that part is removed, parameter by parameter) or ``kd`` (plain distillation,
+    (1 - ALPHA) · cross-entropy + ALPHA · teacher loss). LOSS.T is the teacher's temperature.
+    """
+
+    @staticmethod
+    def extend_cfg(cfg):
+        cfg.LOSS = CN()
+        cfg.LOSS.NAME = "prograd"
+        cfg.LOSS.LAMBDA = 1.0
+        cfg.LOSS.ALPHA = 0.0
+        cfg.LOSS.T = 1.0
+
+    def check_cfg(self, cfg):
+        super().check_cfg(cfg)
+        if cfg.LOSS.NAME not in ("prograd", "kd"):
+            raise UserError(f'LOSS.NAME "{cfg.LOSS.NAME}": choose prograd or kd')
+
+    def initial_context(self):
+        """N_CTX vectors, the last of which are the tokens of the dataset's template; zeros before them."""
+        n_ctx = self.options.N_CTX
+        if not self.options.CTX_INIT:
+            return n_ctx, None, " ".join(["X"] * n_ctx)
+        words = self.template.replace(" {}.", "")
+        ids = encode(words)
+        if len(ids) > n_ctx:
+            raise UserError(f'TRAINER.COOP.N_CTX {n_ctx} is too small: the template "{words}" alone has {len(ids)} tokens')
+        init = torch.zeros(n_ctx, self.clip.width, device=self.device)
+        init[n_ctx - len(ids):] = self.clip.text.embed(torch.tensor(ids, device=self.device))
+        return n_ctx, init, " ".join(["X"] * (n_ctx - len(ids)) + [words])
+
+    def build_learner(self, classnames):
+        self.template = template_for(self.cfg.DATASET.NAME, PROGRAD_TEMPLATES)
+        self.template_features = self.hard_features([self.template], classnames)[0]  # [C, E], the teacher
+        return super().build_learner(classnames)
+
+    def teacher_loss(self, logits, image_features):
+        """Soft cross-entropy -Σ t log s with the zero-shot teacher's probabilities t."""
+        T = self.cfg.LOSS.T
+        target = (super().logits(image_features, self.template_features) / T).softmax(dim=-1)
+        return F.cross_entropy(logits / T, target) * T * T
+
+    def loss(self, image_features, labels):
+        logits = self.logits(image_features, self.text_features())
+        ce, kl = F.cross_entropy(logits, labels), self.teacher_loss(logits, image_features)
+        parts = {"xe_loss": ce, "kl_loss": kl}
+        if self.cfg.LOSS.NAME == "kd":
+            return (1 - self.cfg.LOSS.ALPHA) * ce + self.cfg.LOSS.ALPHA * kl, logits, parts
+        self._parts = ce, kl
+        return ce, logits, parts
+
+    def backward_and_update(self, loss):
+        if self.cfg.LOSS.NAME == "kd":
+            return super().backward_and_update(loss)
+        ce, kl = self._parts
+        self.detect_anomaly(ce)
+        self.detect_anomaly(kl)
+        parameters = list(self.learner.parameters())
+        teacher = torch.autograd.grad(self.scaler.scale(kl), parameters, retain_graph=True)
+        own = torch.autograd.grad(self.scaler.scale(ce), parameters)
+        self.model_zero_grad()
+        for p, g, t in zip(parameters, own, teacher):
+            p.grad = project(g, t, self.cfg.LOSS.LAMBDA)
+        self.step()
+
+
+def project(gradient, teacher, weight):
+    """``gradient`` without ``weight`` times its part along ``teacher``, where the two point against each other."""
+    direction = teacher / teacher.norm().clamp_min(torch.finfo(teacher.dtype).tiny)
+    along = torch.dot(gradient.flatten(), direction.flatten())
+    return gradient - weight * along * direction if along < 0 else gradient

@@ -1,0 +1,48 @@
+"""Zero-shot CLIP: hard templates, nothing learned (Radford et al., 2021; templates as in the repository CoOp)."""
+import torch
+from yacs.config import CfgNode as CN
+
+from dassl.engine import TRAINER_REGISTRY
+from prompting import SELECTED_TEMPLATES, template_for, unit
+
+from .base import PromptTrainer
+
+
+@TRAINER_REGISTRY.register()
+class ZeroshotCLIP(PromptTrainer):
+    """One template: the dataset's own."""
+
+    section = "ZEROSHOT"
+
+    @staticmethod
+    def extend_cfg(cfg):
+        cfg.TRAINER.ZEROSHOT = CN()
+        cfg.TRAINER.ZEROSHOT.PREC = "fp32"  # fp16, fp32, amp, bf16
+
+    def templates(self):
+        """The templates whose mean feature stands for a class."""
+        return [template_for(self.cfg.DATASET.NAME)]
+
+    def build_learner(self, classnames):
+        templates = self.templates()
+        print("Templates: " + ", ".join(f'"{t}"' for t in templates))
+        self.class_features = unit(self.hard_features(templates, classnames).mean(dim=0))  # [C, E]
+        return None
+
+    def text_features(self):
+        return self.class_features
+
+    def train(self):
+        """There is nothing to train: evaluates."""
+        print("Nothing is learned: evaluating")
+        self.time_start_zero_shot()
+        self.test()
+
+
+@TRAINER_REGISTRY.register()
+class ZeroshotCLIP2(ZeroshotCLIP):
+    """The seven selected templates of CLIP's authors, and the dataset's own where it isn't ImageNet."""
+
+    def templates(self):
+        name = self.cfg.DATASET.NAME
+        return [*SELECTED_TEMPLATES, *([] if name == "ImageNet" else [template_for(name)])]
