@@ -75,10 +75,11 @@ class CLIP(nn.Module):
             return nullcontext()
         return torch.autocast(self.text.positional_embedding.device.type, dtype=self.dtype)
 
-    def encode_image(self, images):
-        """[B, 3, R, R] normalised pixels -> [B, E] fp32 features of length 1."""
+    def encode_image(self, images, raw=False):
+        """[B, 3, R, R] normalised pixels -> [B, E] features: fp32, of length 1, unless ``raw``."""
         with self.autocast():
-            return unit(self.visual(images))
+            features = self.visual(images)
+        return features if raw else unit(features)
 
     def encode_text(self, plan, learned=None, checkpointing=False, raw=False):
         """Plan and learned vectors [N, D] -> [G, C, E] features: fp32, of length 1, unless ``raw``."""

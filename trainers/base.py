@@ -18,12 +18,13 @@ PADDING_ALLOWANCE = {"cuda": 512}
 
 
 class PromptTrainer(TrainerX):
-    """Base of all methods: a frozen CLIP and a learner, registered as ``prompt_learner``.
+    """Base of all methods: a frozen CLIP and a learner, registered as ``prompt_learner`` (the published name).
 
     Subclasses give ``section``, the name of their part of ``cfg.TRAINER``, whose ``PREC`` is the precision.
     """
 
     section = "COOP"
+    model_name = "prompt_learner"  # of the learner's folder in a run
 
     @staticmethod
     def extend_cfg(cfg):
@@ -96,8 +97,8 @@ class PromptTrainer(TrainerX):
         self.optim = build_optimizer(self.learner, self.cfg.OPTIM, param_groups=self.param_groups())
         self.sched = self.build_schedule()
         for registry in (self._models, self._optims, self._scheds):
-            registry.pop("prompt_learner", None)
-        self.register_model("prompt_learner", self.learner, self.optim, self.sched)
+            registry.pop(self.model_name, None)
+        self.register_model(self.model_name, self.learner, self.optim, self.sched)
 
     def build_schedule(self):
         return build_lr_scheduler(self.optim, self.cfg.OPTIM)

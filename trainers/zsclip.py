@@ -1,5 +1,4 @@
 """Zero-shot CLIP: hard templates, nothing learned (Radford et al., 2021; templates as in the repository CoOp)."""
-import torch
 from yacs.config import CfgNode as CN
 
 from dassl.engine import TRAINER_REGISTRY
@@ -35,7 +34,6 @@ class ZeroshotCLIP(PromptTrainer):
     def train(self):
         """There is nothing to train: evaluates."""
         print("Nothing is learned: evaluating")
-        self.time_start_zero_shot()
         self.test()
 
 
