@@ -76,6 +76,10 @@ class SplitDataset(DatasetBase):
         for path, what in ((cls.image_folder, "its images"), *cls.required):
             require(os.path.normpath(os.path.join(root, cls.dataset_dir, path)), what, cls, root)
 
+    @classmethod
+    def arrange(cls, folder):
+        """Hook of `datasets.download`: bring files that the user has put in the dataset's `folder` into the layout."""
+
     def prepare(self, cfg):
         """Hook: have the data in place, or raise UserError that says how to get them."""
         type(self).preflight(cfg)
@@ -105,7 +109,7 @@ class SplitDataset(DatasetBase):
         return fewshot(train, val, test, cfg.DATASET.NUM_SHOTS, cfg.SEED, self.split_fewshot_dir, self.image_dir)
 
     def require_images(self, parts):
-        """Raise UserError if an image of `parts` (lists of Item) is not on disk; lists each folder only once."""
+        """Raise MissingImages if an image of `parts` (lists of Item) is not on disk; lists each folder only once."""
         listings, missing, total = {}, [], 0
         for data in parts:
             for item in data:
@@ -116,9 +120,17 @@ class SplitDataset(DatasetBase):
                 if name not in listings[folder]:
                     missing.append(item.impath)
         if missing:
-            raise UserError(f"{type(self).__name__}: {len(missing)} of {total} images of the split are missing, first "
-                            f"{missing[0]}; unpack the archive again (`python -m datasets.check "
-                            f"{type(self).__name__} --root {self.root}` lists them all)")
+            raise MissingImages(f"{type(self).__name__}: {len(missing)} of {total} images of the split are missing, "
+                                f"first {missing[0]}; unpack the archive again (`python -m datasets.check "
+                                f"{type(self).__name__} --root {self.root}` lists them all)", missing)
+
+
+class MissingImages(UserError):
+    """Images of the split are not on disk; `paths` has all of them."""
+
+    def __init__(self, message, paths):
+        super().__init__(message)
+        self.paths = paths
 
 
 def data_root(cfg):

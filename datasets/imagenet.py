@@ -6,10 +6,12 @@ name that a run asks for (docs/datasets.md).
 """
 
 import os
+import shutil
 
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import UserError
 
+from . import imagenet_archives
 from .annotations import read_lines
 from .common import SplitDataset, data_root
 from .fewshot import fewshot
@@ -49,6 +51,11 @@ class ImageNet(SplitDataset):
                 f"must be in a folder per class (val/n01440764/ILSVRC2012_val_00000293.JPEG). Put "
                 f"ILSVRC2012_devkit_t12.tar.gz in {os.path.dirname(val)} and run `{download_command(cls, root)}`, "
                 f"which sorts them")
+
+    @classmethod
+    def arrange(cls, folder):
+        """Unpack the archives in `images/`; sort flat validation images."""
+        imagenet_archives.arrange(os.path.join(folder, "images"))
 
     def load_split(self):
         """All images of the class folders: train; val; val again as the test set."""
@@ -96,6 +103,14 @@ class ImageNetVariant(SplitDataset):
 
     def require_images(self, parts):
         """Nothing to do: the images have just been listed."""
+
+    @classmethod
+    def arrange(cls, folder):
+        """Take `classnames.txt` from ImageNet's folder if it is there."""
+        path = os.path.join(folder, CLASSNAMES)
+        shared = os.path.join(os.path.dirname(folder), ImageNet.dataset_dir, CLASSNAMES)
+        if not os.path.exists(path) and os.path.exists(shared):
+            shutil.copyfile(shared, path)
 
     @classmethod
     def classnames_path(cls, root):

@@ -26,10 +26,10 @@ class OxfordFlowers(SplitDataset):
     sources = (
         Source("jpg", ("https://www.robots.ox.ac.uk/~vgg/data/flowers/102/102flowers.tgz",),
                "md5:52808999861908f626f3c1f4e79d11fa", anchor="jpg"),
-        Source("imagelabels.mat", ("https://www.robots.ox.ac.uk/~vgg/data/flowers/102/imagelabels.mat",),
-               "md5:e0620be6f572b9609742df49c70aed4d"),
-        drive_file("cat_to_name.json", "1AkcxCXeK_RCGCEC_GvmWxjcjaNhu-at0"),
         drive_file("split_zhou_OxfordFlowers.json", "1Pp0sRXzZFZq15zVOzKjKBu4A9i01nozT"),
+        Source("imagelabels.mat", ("https://www.robots.ox.ac.uk/~vgg/data/flowers/102/imagelabels.mat",),
+               "md5:e0620be6f572b9609742df49c70aed4d", instead_of_split=True),
+        drive_file("cat_to_name.json", "1AkcxCXeK_RCGCEC_GvmWxjcjaNhu-at0", instead_of_split=True),
     )
 
     def make_split(self):

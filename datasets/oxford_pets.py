@@ -20,9 +20,9 @@ class OxfordPets(SplitDataset):
     sources = (
         Source("images", ("https://www.robots.ox.ac.uk/~vgg/data/pets/data/images.tar.gz",),
                "md5:5c4f3ee8e5d25df40f4fd59a7f44e54c", anchor="images"),
-        Source("annotations", ("https://www.robots.ox.ac.uk/~vgg/data/pets/data/annotations.tar.gz",),
-               "md5:95a8c909bbe2e81eed6a22bccdf3f68f", anchor="annotations"),
         drive_file("split_zhou_OxfordPets.json", "1501r8Ber4nNKvmlFVQZ8SeUHTcdTTEqs"),
+        Source("annotations", ("https://www.robots.ox.ac.uk/~vgg/data/pets/data/annotations.tar.gz",),
+               "md5:95a8c909bbe2e81eed6a22bccdf3f68f", anchor="annotations", instead_of_split=True),
     )
 
     # Dataset files written for CoOp call these by the class's name.

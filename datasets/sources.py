@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-# One zip per dataset (all but ImageNet), split file included; its listing gives names and sha256 sums.
+# One zip per dataset (all but ImageNet), split file included; the repository's listing gives names and sha256 sums.
 HUB_REPOSITORY = "zhengli97/prompt_learning_dataset"
 
 
@@ -17,6 +17,8 @@ class Source:
         anchor: for an archive: the member (file or folder) that becomes `target`. Whatever lies beside it in the
             archive comes along, whatever the folders above it are called. None: the file is taken as it is.
         inner: name of an archive inside the archive that holds `anchor`.
+        archive_name: the archive's file name, where the address doesn't end with it.
+        instead_of_split: annotations that only matter where the split file can't be had.
     """
 
     target: str
@@ -24,11 +26,18 @@ class Source:
     checksum: str = ""
     anchor: str | None = None
     inner: str | None = None
+    archive_name: str = ""
+    instead_of_split: bool = False
+
+    @property
+    def file_name(self):
+        """Name of the archive in the downloads folder."""
+        return self.archive_name or self.urls[0].rpartition("/")[2]
 
 
-def drive_file(target, drive_id):
+def drive_file(target, drive_id, **kwargs):
     """A single file on Google Drive."""
-    return Source(target, (f"gdrive:{drive_id}",))
+    return Source(target, (f"gdrive:{drive_id}",), **kwargs)
 
 
 def classnames_file():

@@ -21,7 +21,8 @@ class UCF101(SplitDataset):
     split_file = "split_zhou_UCF101.json"
     counts = (101, 7639, 1898, 3783)
     sources = (
-        Source("UCF-101-midframes", ("gdrive:10Jqome3vtUA2keJkNanAiFpgbyC9Hc2O",), anchor="UCF-101-midframes"),
+        Source("UCF-101-midframes", ("gdrive:10Jqome3vtUA2keJkNanAiFpgbyC9Hc2O",), anchor="UCF-101-midframes",
+               archive_name="UCF-101-midframes.zip"),
         drive_file("split_zhou_UCF101.json", "1I0S0q91hJfsV9Gf4xDIjgDq4AqBNJb1y"),
     )
 

@@ -1,0 +1,23 @@
+"""Finds a dataset by what people call it: its registered name, its YAML file's stem, or its folder; in any case."""
+
+from dassl.data.datasets import DATASET_REGISTRY
+from dassl.utils import UserError, nearest
+
+
+def find_dataset(name):
+    """The dataset class that `name` means.
+
+    Raises:
+        UserError: there is none; names the nearest one.
+    """
+    known = {}
+    for registered in DATASET_REGISTRY.registered_names():
+        cls = DATASET_REGISTRY.get(registered)
+        for other in (cls.__module__.rpartition(".")[2], cls.dataset_dir):
+            known.setdefault(other.lower(), cls)
+    known.update({registered.lower(): DATASET_REGISTRY.get(registered)
+                  for registered in DATASET_REGISTRY.registered_names()})
+    if name.lower() not in known:
+        raise UserError(f"unknown dataset {name}{nearest(name, known)}; known: "
+                        f"{', '.join(sorted(DATASET_REGISTRY.registered_names()))}")
+    return known[name.lower()]
