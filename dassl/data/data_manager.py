@@ -17,7 +17,7 @@ class _Loader(DataLoader):
 
     def __iter__(self):
         kept = self._iterator
-        if kept is not None and kept._tasks_outstanding:
+        if kept is not None and kept._rcvd_idx < kept._send_idx:
             return self._get_iterator()  # PyTorch would take the kept workers away from the other iteration
         return super().__iter__()
 

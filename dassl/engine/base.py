@@ -28,7 +28,8 @@ class TrainerBase:
         self._optims = OrderedDict()
         self._scheds = OrderedDict()
         self._writer = None
-        self._previous_train_seconds = 0.0  # of the runs that this one continues
+        self._train_seconds = 0.0  # before _train_start
+        self._resumed_seconds = 0.0  # of these, those of the runs that this one continues
         self._train_start = None
         self._in_epochs = False
 
@@ -145,20 +146,23 @@ class TrainerBase:
             )
 
     def load_model(self, directory, epoch=None):
-        """Load the weights saved after ``epoch`` epochs (None: the best model) of a run in ``directory``.
+        """Load the weights saved after ``epoch`` epochs (None: the best model, else the last) of a run in ``directory``.
 
         UserError when there are none, or when they are of another method or of other shapes.
         """
         if not directory:
             print("Note that load_model() is skipped as no pretrained model is given")
             return
-        model_file = "model-best.pth.tar" if epoch is None else f"model.pth.tar-{epoch}"
         names = self.get_model_names()
+        epochs = sorted(saved_epochs(directory, names))
+        best = "model-best.pth.tar"
+        if epoch is None and epochs and not all(osp.isfile(osp.join(directory, name, best)) for name in names):
+            epoch = epochs[-1]
+        model_file = best if epoch is None else f"model.pth.tar-{epoch}"
         loaded = []
         for name in names:
             path = osp.join(directory, name, model_file)
             if not osp.isfile(path):
-                epochs = sorted(saved_epochs(directory, names))
                 hint = f"; there are epochs {', '.join(map(str, epochs))} (--load-epoch)" if epochs else ""
                 raise UserError(f"no model at {path}{hint}")
             checkpoint = load_checkpoint(path)
@@ -205,11 +209,12 @@ class TrainerBase:
     def train_seconds(self):
         """Return the seconds spent in training so far, with those of the runs that this one continues."""
         current = time.time() - self._train_start if self._train_start is not None else 0.0
-        return self._previous_train_seconds + current
+        return self._train_seconds + current
 
     def add_train_seconds(self, seconds):
         """Count the seconds of a run that this one continues."""
-        self._previous_train_seconds += seconds
+        self._train_seconds += seconds
+        self._resumed_seconds += seconds
 
     def train(self, start_epoch, max_epoch):
         """Train from ``start_epoch`` (counted from 0) until ``max_epoch``."""
@@ -228,7 +233,7 @@ class TrainerBase:
             if points and self.epoch + 1 < self.max_epoch:
                 points.save(self, self.epoch + 1)
         self._in_epochs = False
-        self._previous_train_seconds, self._train_start = self.train_seconds(), None
+        self._train_seconds, self._train_start = self.train_seconds(), None
         self.after_train()
         if points:
             points.remove()

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 import torchvision
 
+from ..evaluation import Classification
 from ..utils import write_json
 
 RESULTS_VERSION = 1
@@ -62,8 +63,8 @@ def data_hash(splits, root):
 
 def _metrics(evaluator, num_classes):
     metrics = {name: float(value) for name, value in evaluator.last_results.items()}
-    true, pred = getattr(evaluator, "y_true", None), getattr(evaluator, "y_pred", None)
-    if true:
+    if isinstance(evaluator, Classification):
+        true, pred = evaluator.y_true, evaluator.y_pred
         metrics["total"] = len(true)
         metrics["correct"] = int(np.equal(true, pred).sum())
         by_class = evaluator.per_class()

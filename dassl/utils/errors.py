@@ -2,9 +2,6 @@
 
 import re
 
-_FROM_WORKER = re.compile(r"^Caught \w+ in (DataLoader worker|pin memory).*?^(?:[\w.]+\.)?\w+: ", re.DOTALL | re.MULTILINE)
-
-
 class UserError(Exception):
     """An error that the user can mend; its text is one readable message that names the file or key and what to do.
 
@@ -13,7 +10,10 @@ class UserError(Exception):
     """
 
     def __init__(self, message=""):
-        super().__init__(_FROM_WORKER.sub("", str(message), count=1).strip())
+        message = str(message)
+        if message.startswith("Caught ") and "\nOriginal Traceback" in message:
+            message = re.split(rf"^(?:[\w.]+\.)?{type(self).__name__}: ", message, flags=re.MULTILINE)[-1].strip()
+        super().__init__(message)
 
 
 class DamagedFileError(UserError):

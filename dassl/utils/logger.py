@@ -40,6 +40,8 @@ class Logger:
             *lines, self._line = (self._line + msg).split("\n")
             for line in lines:
                 self.file.write(_plain(line) + "\n")
+            if lines:
+                self.console.flush()  # a piped run can be followed, too
         return written
 
     def flush(self):

@@ -10,6 +10,8 @@ import io
 import pickle
 import sys
 import types
+import warnings
+import zipfile
 
 import numpy as np
 import torch
@@ -111,9 +113,6 @@ _restricted_pickle = types.SimpleNamespace(
     Unpickler=_CheckpointUnpickler, load=_load_restricted, __name__="restricted_pickle"
 )
 
-_DAMAGE = (EOFError, IndexError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, pickle.UnpicklingError)
-
-
 def safe_pickle_load(path, allow=None):
     """Read the pickle file ``path`` with an allow-list.
 
@@ -121,18 +120,13 @@ def safe_pickle_load(path, allow=None):
     entry. Objects are made without calling ``__init__``; their attributes are set as pickled.
     Raises UserError that names the file when it is missing, truncated or names anything else.
     """
-    allow = dict(allow or {})
+    data = _read(path)
     try:
-        with open(path, "rb") as file:
-            data = file.read()
-    except OSError as e:
-        raise UserError(f"cannot read {path}: {e.strerror}") from e
-    try:
-        return _AllowListUnpickler(io.BytesIO(data), allow).load()
+        return _AllowListUnpickler(io.BytesIO(data), dict(allow or {})).load()
     except RefusedPickle as e:
         raise UserError(f"{path}: refused, because this pickle wants to use {e}; delete the file if you don't trust it") from e
-    except _DAMAGE as e:
-        raise DamagedFileError(f"{path}: truncated, or not a pickle file ({e})") from e
+    except Exception as e:  # damaged pickles raise whatever their bytes happen to say
+        raise _damaged(path, "a pickle file", e) from e
 
 
 def safe_torch_load(path):
@@ -140,27 +134,36 @@ def safe_torch_load(path):
 
     Plain tensors and numbers are read by PyTorch's own ``weights_only`` reader. When a file holds more (a published
     checkpoint pickles its scheduler), unknown classes become ``InertObject``s.
-    Raises UserError when the file is missing or names code to be run, DamagedFileError when it is truncated.
+    Raises UserError when the file is missing or names code to be run, DamagedFileError when it is truncated or its
+    checksums are wrong.
     """
+    data = _read(path)
     try:
-        with open(path, "rb") as file:
-            file.read(1)
-    except OSError as e:
-        raise UserError(f"cannot read the checkpoint {path}: {e.strerror}") from e
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        pass  # more than tensors and numbers
-    except _DAMAGE as e:
-        raise _damaged(path, e) from e
-    try:
-        return torch.load(path, map_location="cpu", weights_only=False, pickle_module=_restricted_pickle)
+        if data.startswith(b"PK"):
+            with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                if (member := archive.testzip()) is not None:  # PyTorch doesn't look at the checksums
+                    raise ValueError(f"wrong checksum of {member}")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on old formats; they are the reason for this function
+            try:
+                return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+            except pickle.UnpicklingError:  # more than tensors and numbers
+                source = io.BytesIO(data)
+                return torch.load(source, map_location="cpu", weights_only=False, pickle_module=_restricted_pickle)
     except RefusedPickle as e:
         raise UserError(f"{path}: refused, because this checkpoint wants to run {e}") from e
-    except _DAMAGE as e:
-        raise _damaged(path, e) from e
+    except Exception as e:  # damaged files raise whatever their bytes happen to say
+        raise _damaged(path, "a checkpoint", e) from e
 
 
-def _damaged(path, error):
-    reason = str(error).partition("\n")[0][:200]
-    return DamagedFileError(f"{path}: truncated, or not a checkpoint ({type(error).__name__}: {reason})")
+def _read(path):
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as e:
+        raise UserError(f"cannot read {path}: {e.strerror}") from e
+
+
+def _damaged(path, kind, error):
+    reason = str(error).partition("\n")[0][:200] or type(error).__name__
+    return DamagedFileError(f"{path}: truncated or damaged, or not {kind} ({reason})")
