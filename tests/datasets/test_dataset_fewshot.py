@@ -1,12 +1,11 @@
 """Few-shot samples: drawn once, cached, checked when read; published caches; the global generator."""
 
 import json
+import multiprocessing
 import os
 import pickle
 import random
 import shutil
-import subprocess
-import sys
 
 import pytest
 from miniatures import eurosat, imagenet, write_image, write_split
@@ -238,15 +237,20 @@ def test_read_only_data_folder(mini, build, capsys, monkeypatch):
     assert "Read-only file system; going on without it" in capsys.readouterr().out
 
 
-def test_two_processes_at_once(mini, tmp_path):
+def build_in_child(build, queue):
+    queue.put(sample(build("EuroSAT", NUM_SHOTS=2)))
+
+
+def test_processes_at_once(mini, build):
     """Several runs that draw the same sample at once all get it, and leave one good cache."""
-    script = ("import sys, datasets\n"
-              "from dassl.config import get_cfg_default\n"
-              "cfg = get_cfg_default(); cfg.DATASET.ROOT = sys.argv[1]; cfg.DATASET.NUM_SHOTS = 2; cfg.SEED = 1\n"
-              "data = datasets.eurosat.EuroSAT(cfg)\n"
-              "print('RESULT', [i.impath for i in data.train_x + data.val])\n")
-    runs = [subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
-            for _ in range(2)]
-    results = {next(line for line in run.communicate()[0].splitlines() if line.startswith("RESULT")) for run in runs}
-    assert len(results) == 1 and all(run.returncode == 0 for run in runs)
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    children = [context.Process(target=build_in_child, args=(build, queue)) for _ in range(4)]
+    for child in children:
+        child.start()
+    samples = [queue.get(timeout=60) for _ in children]
+    for child in children:
+        child.join()
+    assert all(one == samples[0] for one in samples) and [child.exitcode for child in children] == [0] * 4
     assert json.loads(cache_of(mini).read_text())["shots"] == 2
+    assert os.listdir(cache_of(mini).parent) == [cache_of(mini).name]

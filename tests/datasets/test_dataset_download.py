@@ -1,0 +1,513 @@
+"""`python -m datasets.download` against a server on this machine, with small archives of the real layout."""
+
+import dataclasses
+import hashlib
+import http.server
+import io
+import json
+import os
+import tarfile
+import threading
+import zipfile
+
+import numpy as np
+import pytest
+from miniatures import MINIATURES, SYNSETS, jpeg, struct_array, write_split
+from scipy.io import savemat
+
+from datasets import fetch, imagenet_archives
+from datasets.download import main
+from datasets.names import find_dataset
+from datasets.sources import HUB_REPOSITORY
+
+
+class Server:
+    """Serves `files` (path -> bytes). `breaks`: how often a transfer of a path is cut off in the middle."""
+
+    def __init__(self):
+        self.files, self.breaks, self.requests, self.ranges = {}, {}, [], True
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                outer.answer(self)
+
+            def log_message(self, *args):
+                pass
+
+        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_port}"
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+
+    def answer(self, request):
+        path = request.path.partition("?")[0]
+        self.requests.append((path, request.headers.get("Range")))
+        if path not in self.files:
+            return request.send_error(404)
+        content, start = self.files[path], 0
+        tag = f'"{hashlib.md5(content).hexdigest()}"'
+        if self.ranges and request.headers.get("Range") and request.headers.get("If-Range", tag) == tag:
+            start = int(request.headers["Range"].removeprefix("bytes=").rstrip("-"))
+            if start >= len(content):
+                request.send_response(416)
+                request.send_header("Content-Range", f"bytes */{len(content)}")
+                request.end_headers()
+                return
+        request.send_response(206 if start else 200)
+        request.send_header("Content-Length", str(len(content) - start))
+        request.send_header("ETag", tag)
+        request.end_headers()
+        body = content[start:]
+        if self.breaks.get(path, 0) > 0:
+            self.breaks[path] -= 1
+            body = body[:len(body) // 2]
+        request.wfile.write(body)
+
+    def starts(self, path):
+        """Byte positions from which `path` was asked for."""
+        return [int((r or "bytes=0-").removeprefix("bytes=").rstrip("-")) for p, r in self.requests if p == path]
+
+
+@pytest.fixture
+def server(monkeypatch):
+    server = Server()
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(fetch, "PAUSE", 0.0)
+    yield server
+    server.http.shutdown()
+    server.http.server_close()
+
+
+@pytest.fixture
+def drive(monkeypatch):
+    """Stands for Google Drive: {id: bytes}; an unknown id has used up its quota."""
+    files = {}
+
+    def download(id, output, **kwargs):
+        if id not in files:
+            raise RuntimeError("Too many users have viewed or downloaded this file recently.")
+        with open(output, "wb") as f:
+            f.write(files[id])
+        return output
+
+    monkeypatch.setattr("gdown.download", download)
+    return files
+
+
+def tree(folder, *paths):
+    """{path relative to `folder`: bytes} of the files below `paths`."""
+    found = {}
+    for path in paths:
+        for file in [folder / path] if (folder / path).is_file() else sorted((folder / path).rglob("*")):
+            if file.is_file():
+                found[file.relative_to(folder).as_posix()] = file.read_bytes()
+    return found
+
+
+def as_tar(files, mode="gz"):
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode=f"w:{mode}") as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return stream.getvalue()
+
+
+def as_zip(files):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return stream.getvalue()
+
+
+def under(prefix, files):
+    return {prefix + name: content for name, content in files.items()}
+
+
+def archives_of(name, mini):
+    """{target of a source: archive bytes}, in the layout of the real archive."""
+    folder = mini.folder
+    return {
+        "Caltech101": lambda: {"101_ObjectCategories": as_zip({
+            "caltech-101/101_ObjectCategories.tar.gz": as_tar(tree(folder, "101_ObjectCategories")),
+            "caltech-101/Annotations.tar": as_tar({}), "__MACOSX/caltech-101/._x": b"junk"})},
+        "DescribableTextures": lambda: {"images": as_tar({**under("dtd/", tree(folder, "images")),
+                                                          "dtd/labels/train1.txt": b"x"})},
+        "EuroSAT": lambda: {"2750": as_zip(tree(folder, "2750"))},
+        "FGVCAircraft": lambda: {"images": as_tar({"fgvc-aircraft-2013b/README": b"x",
+                                                   **under("fgvc-aircraft-2013b/data/", tree(folder, "."))})},
+        "Food101": lambda: {"images": as_tar({"food-101/meta/classes.txt": b"x",
+                                              **under("food-101/", tree(folder, "images"))})},
+        "ImageNetA": lambda: {"imagenet-a": as_tar(tree(folder, "imagenet-a"), "")},
+        "ImageNetR": lambda: {"imagenet-r": as_tar(tree(folder, "imagenet-r"), "")},
+        "ImageNetSketch": lambda: {"images": as_zip({name.replace("images/", "sketch/", 1): content for name, content
+                                                     in tree(folder, "images").items()})},
+        "ImageNetV2": lambda: {mini.images.name: as_tar(tree(folder, mini.images.name))},
+        "OxfordFlowers": lambda: {"jpg": as_tar(tree(folder, "jpg")),
+                                  "imagelabels.mat": (folder / "imagelabels.mat").read_bytes()},
+        "OxfordPets": lambda: {"images": as_tar(tree(folder, "images")),
+                               "annotations": as_tar(tree(folder, "annotations"))},
+        "SUN397": lambda: {"SUN397": as_tar(tree(folder, "SUN397"))},
+        "UCF101": lambda: {"UCF-101-midframes": as_zip(tree(folder, "UCF-101-midframes"))},
+        "StanfordCars": lambda: {},
+    }[name]()
+
+
+@pytest.fixture
+def publish(tmp_path, server, drive, monkeypatch):
+    """Function: build a miniature elsewhere and serve its archives and files where its sources say they are."""
+
+    def make(name, split=True):
+        cls = find_dataset(name)
+        mini = MINIATURES[name](tmp_path / "original")
+        if split and mini.split_file:
+            write_split(mini)
+        archives, sources = archives_of(name, mini), []
+        for source in cls.sources:
+            content = archives.get(source.target)
+            if content is None and (mini.folder / source.target).is_file():
+                content = (mini.folder / source.target).read_bytes()
+            if content is None:
+                sources.append(dataclasses.replace(source, urls=()))
+            elif source.urls[0].startswith("gdrive:"):
+                drive[source.urls[0].removeprefix("gdrive:")] = content
+                sources.append(source)
+            else:
+                server.files[f"/{source.file_name}"] = content
+                sources.append(dataclasses.replace(source, urls=(f"{server.url}/{source.file_name}",),
+                                                   checksum=f"md5:{hashlib.md5(content).hexdigest()}"))
+        monkeypatch.setattr(cls, "sources", tuple(sources))
+        return mini
+
+    return make
+
+
+def serve_on_hub(server, name, content, sha256=None):
+    server.files[f"/api/models/{HUB_REPOSITORY}"] = json.dumps({"siblings": [
+        {"rfilename": "README.md"},
+        {"rfilename": name, "lfs": {"sha256": sha256 or hashlib.sha256(content).hexdigest()}}]}).encode()
+    server.files[f"/{HUB_REPOSITORY}/resolve/main/{name}"] = content
+
+
+@pytest.fixture
+def root(tmp_path):
+    return tmp_path / "data"
+
+
+@pytest.mark.parametrize("name", [name for name in MINIATURES if name not in ("ImageNet", "StanfordCars")])
+def test_every_dataset_lands_in_its_layout(name, publish, root, build, server, capsys):
+    """What was downloaded reads as the original does; a second call has nothing to do."""
+    mini = publish(name)
+    assert main([name, "--root", str(root)]) == 0
+    dataset, original = build(name, ROOT=str(root)), build(name, ROOT=str(mini.folder.parent))
+    assert dataset.classnames == mini.classnames
+    for ours, theirs in zip((dataset.train_x, dataset.val or [], dataset.test),
+                            (original.train_x, original.val or [], original.test)):
+        assert [(os.path.relpath(i.impath, root), i.label) for i in ours] == \
+               [(os.path.relpath(i.impath, mini.folder.parent), i.label) for i in theirs]
+    assert not list((root / "downloads").iterdir()) and not list(root.rglob(".unpack*"))
+    n_requests = len(server.requests)
+    assert main([name, "--root", str(root)]) == 0
+    assert len(server.requests) == n_requests
+    assert f"{name}: complete in" in capsys.readouterr().out
+
+
+def test_annotations_are_left_out_where_the_split_is_there(publish, root, server):
+    publish("OxfordPets")
+    assert main(["oxford_pets", "--root", str(root)]) == 0
+    assert not (root / "oxford_pets" / "annotations").exists()
+
+
+def test_annotations_serve_where_the_split_cannot_be_had(publish, root, server, build, capsys):
+    """The command says that the published split is missing, but what it could get works."""
+    mini = publish("OxfordPets", split=False)
+    assert main(["OxfordPets", "--root", str(root)]) == 2
+    assert "missing in" in capsys.readouterr().err
+    assert build("OxfordPets", ROOT=str(root)).classnames == mini.classnames
+
+
+def test_names_of_yaml_files_and_several_at_once(publish, root):
+    publish("EuroSAT")
+    publish("DescribableTextures")
+    assert main(["eurosat", "dtd", "--root", str(root)]) == 0
+    assert (root / "dtd" / "images" / "banded").is_dir() and (root / "eurosat" / "2750" / "Forest").is_dir()
+
+
+def test_unknown_name(root, capsys):
+    assert main(["EuroSAD", "--root", str(root)]) == 2
+    assert "did you mean eurosat" in capsys.readouterr().err
+
+
+def test_wrong_checksum(publish, root, server, monkeypatch, capsys):
+    """Nothing of the file is kept, the sums are named, and the hub is tried next."""
+    publish("EuroSAT")
+    server.files["/EuroSAT.zip"] = as_zip({"2750/Forest/other.jpg": jpeg(1)})
+    assert main(["EuroSAT", "--root", str(root)]) == 2
+    error = capsys.readouterr().err
+    assert hashlib.md5(server.files["/EuroSAT.zip"]).hexdigest() in error and "the file was deleted" in error
+    assert f"/api/models/{HUB_REPOSITORY}" in [path for path, _ in server.requests]
+    assert not (root / "eurosat" / "2750").exists() and not list((root / "downloads").iterdir())
+
+
+def test_broken_transfer_is_continued(publish, root, server):
+    publish("EuroSAT")
+    server.breaks["/EuroSAT.zip"] = 2
+    assert main(["EuroSAT", "--root", str(root)]) == 0
+    starts = server.starts("/EuroSAT.zip")
+    assert len(starts) == 3 and 0 == starts[0] < starts[1] < starts[2]
+
+
+def test_broken_transfer_is_continued_by_the_next_call(publish, root, server, capsys):
+    publish("EuroSAT")
+    server.breaks["/EuroSAT.zip"] = 99
+    assert main(["EuroSAT", "--root", str(root)]) == 2
+    assert "what has arrived is kept and continued next time" in capsys.readouterr().err
+    part = root / "downloads" / "EuroSAT.zip.part"
+    have = part.stat().st_size
+    assert 0 < have < len(server.files["/EuroSAT.zip"])
+    server.breaks.clear()
+    assert main(["EuroSAT", "--root", str(root)]) == 0
+    assert server.starts("/EuroSAT.zip")[-1] == have
+
+
+def test_part_of_another_file_is_not_continued(publish, root, server):
+    """The server's file has changed since: its tag says so, and the transfer starts again."""
+    publish("EuroSAT")
+    (root / "downloads").mkdir(parents=True)
+    (root / "downloads" / "EuroSAT.zip.part").write_bytes(b"old" * 10)
+    (root / "downloads" / "EuroSAT.zip.part.tag").write_text('"old"')
+    assert main(["EuroSAT", "--root", str(root)]) == 0
+
+
+@pytest.mark.parametrize("junk", [b"x" * 10, b"x" * 10_000_000])
+def test_part_without_a_tag_that_does_not_fit(publish, root, server, junk):
+    publish("EuroSAT")
+    (root / "downloads").mkdir(parents=True)
+    (root / "downloads" / "EuroSAT.zip.part").write_bytes(junk)
+    assert main(["EuroSAT", "--root", str(root)]) == 0
+    assert (root / "eurosat" / "2750" / "Forest").is_dir()
+
+
+def test_server_without_ranges(publish, root, server):
+    publish("EuroSAT")
+    server.ranges = False
+    server.breaks["/EuroSAT.zip"] = 1
+    assert main(["EuroSAT", "--root", str(root)]) == 0
+
+
+def link(name, kind):
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, "/etc/passwd"
+    return member
+
+
+def hostile_tar(kind):
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as tar:
+        for member in {
+            "parent": [tarfile.TarInfo("../../outside.txt")],
+            "absolute": [tarfile.TarInfo("/tmp/outside_of_datasets.txt")],
+            "symlink": [link("dtd/images/x", tarfile.SYMTYPE)],
+            "hardlink": [link("dtd/images/x", tarfile.LNKTYPE)],
+            "device": [link("dtd/images/x", tarfile.CHRTYPE)],
+        }[kind]:
+            tar.addfile(member, io.BytesIO())
+    return stream.getvalue()
+
+
+def hostile_zip(kind):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("2750/Forest/a.jpg", jpeg(1))
+        info = zipfile.ZipInfo({"zip_parent": "2750/../../../outside.txt", "zip_absolute": "/tmp/outside_of_datasets.txt",
+                                "zip_backslash": "2750\\..\\..\\outside.txt", "zip_drive": "C:/outside.txt",
+                                "zip_link": "2750/link"}[kind])
+        if kind == "zip_link":
+            info.external_attr = 0o120777 << 16
+        archive.writestr(info, b"hostile")
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["parent", "absolute", "symlink", "hardlink", "device", "zip_parent", "zip_absolute",
+                                  "zip_backslash", "zip_drive", "zip_link"])
+def test_hostile_archive(kind, publish, root, server, tmp_path, monkeypatch, capsys):
+    """Refused as a whole; nothing is written outside, nothing stays inside."""
+    name, file = ("EuroSAT", "EuroSAT.zip") if kind.startswith("zip") else ("DescribableTextures", "dtd-r1.0.1.tar.gz")
+    publish(name)
+    content = hostile_zip(kind) if kind.startswith("zip") else hostile_tar(kind)
+    server.files[f"/{file}"] = content
+    cls = find_dataset(name)
+    sources = [dataclasses.replace(s, checksum=f"md5:{hashlib.md5(content).hexdigest()}") if s.checksum else s
+               for s in cls.sources]
+    monkeypatch.setattr(cls, "sources", tuple(sources))
+    assert main([name, "--root", str(root)]) == 2
+    error = capsys.readouterr().err
+    assert file in error and "refused, because its member" in error
+    assert not list(tmp_path.rglob("outside*")) and not os.path.exists("/tmp/outside_of_datasets.txt")
+    assert not list(root.rglob("*.jpg")) and not list(root.rglob(".unpack*"))
+
+
+@pytest.mark.parametrize("content, words", [
+    (as_zip({"pictures/a.jpg": b"x", "about.txt": b"x"}), "holds no 2750, but about.txt, pictures; is it the right"),
+    (b"<html>log in first</html>", "neither a zip nor a tar file"),
+    (as_zip({"2750/Forest/a.jpg": os.urandom(5000)})[:-200], "neither a zip nor a tar file"),
+    (as_zip({"2750/Forest/a.jpg": b"abc" * 5000}).replace(b"abc", b"abd", 1), ""),
+    (as_tar({"2750/Forest/a.jpg": os.urandom(50000)})[:-9000], "is damaged"),
+])
+def test_wrong_archive(content, words, publish, root, server, monkeypatch, capsys):
+    """Another archive, a web page, half an archive: said, and nothing of it is left in the layout."""
+    publish("EuroSAT")
+    if not words:  # a flipped byte in a stored (not compressed) member: its CRC tells
+        stream = io.BytesIO()
+        with zipfile.ZipFile(stream, "w") as archive:
+            archive.writestr("2750/Forest/a.jpg", b"abc" * 5000)
+        content, words = stream.getvalue().replace(b"abc", b"abd", 1), "is damaged"
+    server.files["/EuroSAT.zip"] = content
+    cls = find_dataset("EuroSAT")
+    monkeypatch.setattr(cls, "sources", tuple(dataclasses.replace(s, checksum="") for s in cls.sources))
+    assert main(["EuroSAT", "--root", str(root)]) == 2
+    error = capsys.readouterr().err
+    assert "EuroSAT.zip" in error and words in error
+    assert not (root / "eurosat" / "2750").exists() and not list(root.rglob(".unpack*"))
+
+
+@pytest.mark.parametrize("top", ["", "EuroSAT/", "some/where/deep/", "./"])
+def test_folder_above_may_be_called_anything(top, publish, root, server, monkeypatch, build):
+    mini = publish("EuroSAT")
+    server.files["/EuroSAT.zip"] = as_zip(under(top, tree(mini.folder, "2750")))
+    cls = find_dataset("EuroSAT")
+    monkeypatch.setattr(cls, "sources", tuple(dataclasses.replace(s, checksum="") for s in cls.sources))
+    assert main(["EuroSAT", "--root", str(root)]) == 0
+    assert build("EuroSAT", ROOT=str(root)).classnames == mini.classnames
+
+
+def test_archive_that_is_already_there(publish, root, server, capsys):
+    """Put into downloads by the user: used without asking the server, if its checksum is right."""
+    publish("EuroSAT")
+    content = server.files.pop("/EuroSAT.zip")
+    (root / "downloads").mkdir(parents=True)
+    archive = root / "downloads" / "EuroSAT.zip"
+    archive.write_bytes(content + b"x")
+    assert main(["EuroSAT", "--root", str(root)]) == 2
+    assert f"{archive}: the checksum is" in capsys.readouterr().err and archive.exists()
+    archive.write_bytes(content)
+    assert main(["EuroSAT", "--root", str(root), "--keep-archives"]) == 0
+    assert archive.exists() and not server.starts("/EuroSAT.zip")
+
+
+def test_what_is_there_is_not_overwritten(publish, root, server):
+    publish("DescribableTextures")
+    own = root / "dtd" / "labels" / "train1.txt"
+    own.parent.mkdir(parents=True)
+    own.write_text("mine")
+    assert main(["dtd", "--root", str(root)]) == 0
+    assert own.read_text() == "mine" and (root / "dtd" / "images" / "banded").is_dir()
+
+
+@pytest.mark.parametrize("zip_name, top", [("stanford_cars.zip", "stanford_cars/"), ("StanfordCars.zip", "")])
+def test_hub_serves_what_is_dead_elsewhere(zip_name, top, publish, root, server, drive, build):
+    mini = publish("StanfordCars")
+    drive.clear()  # the split file comes with the zip as well
+    serve_on_hub(server, zip_name, as_zip(under(top, tree(mini.folder, "cars_train", "cars_test", mini.split_file))))
+    assert main(["stanford_cars", "--root", str(root)]) == 0
+    assert build("StanfordCars", ROOT=str(root)).classnames == mini.classnames
+
+
+def test_hub_zip_with_a_wrong_checksum(publish, root, server, capsys):
+    mini = publish("StanfordCars")
+    serve_on_hub(server, "stanford_cars.zip", as_zip(tree(mini.folder, "cars_train")), sha256="0" * 64)
+    assert main(["StanfordCars", "--root", str(root)]) == 2
+    error = capsys.readouterr().err
+    assert "0" * 64 in error and "kaggle.com" in error and str(root / "stanford_cars" / "cars_train") in error
+    assert not (root / "stanford_cars" / "cars_train").exists()
+
+
+def test_dead_addresses(publish, root, server, drive, capsys):
+    """Everything that was tried is listed, with the reason and what to do."""
+    publish("EuroSAT")
+    server.files.clear()
+    drive.clear()
+    assert main(["EuroSAT", "--root", str(root)]) == 2
+    error = capsys.readouterr().err
+    assert "missing in" in error and "404" in error and "Too many users" in error and HUB_REPOSITORY in error
+    assert f"EuroSAT.zip in {root / 'downloads'}" in error
+
+
+def test_split_file_that_is_a_web_page(publish, root, server, drive, capsys):
+    publish("EuroSAT")
+    drive["1Ip7yaCWFi0eaOFUGga0lUdVi_DDQth1o"] = b"<html>sign in</html>"
+    assert main(["EuroSAT", "--root", str(root)]) == 2
+    assert "not valid JSON" in capsys.readouterr().err
+    assert not (root / "eurosat" / "split_zhou_EuroSAT.json").exists()
+
+
+def test_imagenet_asks_for_a_log_in(root, server, drive, capsys):
+    drive["1-61f_ol79pViBFDG_IDlUQSwoLcn2XXF"] = b"n01440764 tench\n"
+    assert main(["imagenet", "--root", str(root)]) == 2
+    error = capsys.readouterr().err
+    for words in ("image-net.org", "ILSVRC2012_img_train.tar", "ILSVRC2012_devkit_t12.tar.gz",
+                  str(root / "imagenet" / "images")):
+        assert words in error
+    assert (root / "imagenet" / "classnames.txt").exists()
+
+
+@pytest.fixture
+def devkit(tmp_path):
+    """The devkit's archive for the miniature: synset numbers are not in the order of the folders."""
+    wnids = list(SYNSETS)
+    synsets = struct_array([(i + 1, wnid, name, 0) for i, (wnid, name) in enumerate(SYNSETS.items())],
+                           ("ILSVRC2012_ID", "WNID", "words", "num_children")).T
+    stream = io.BytesIO()
+    savemat(stream, {"synsets": synsets})
+    truth = [wnids.index(wnid) + 1 for wnid in sorted(wnids) for _ in range(2)]
+    return as_tar(under("ILSVRC2012_devkit_t12/data/", {
+        "meta.mat": stream.getvalue(),
+        "ILSVRC2012_validation_ground_truth.txt": "\n".join(map(str, truth)).encode()}))
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_imagenet_archives_are_unpacked(flat, root, tmp_path, devkit, build, drive, server, monkeypatch):
+    """From the log-in's archives, or from a flat val folder, to class folders; as the original in both cases."""
+    mini = MINIATURES["ImageNet"](tmp_path / "original")
+    images = root / "imagenet" / "images"
+    images.mkdir(parents=True)
+    inner = {f"{wnid}.tar": as_tar(tree(mini.images / "train" / wnid, "."), "") for wnid in SYNSETS}
+    val = {os.path.basename(name): content for name, content in tree(mini.images, "val").items()}
+    archives = {imagenet_archives.TRAIN: as_tar(inner, ""), imagenet_archives.DEVKIT: devkit,
+                imagenet_archives.VAL: as_tar(val, "")}
+    if flat:
+        del archives[imagenet_archives.VAL]
+        (images / "val").mkdir()
+        for name, content in val.items():
+            (images / "val" / name).write_bytes(content)
+    for name, content in archives.items():
+        (images / name).write_bytes(content)
+        monkeypatch.setitem(imagenet_archives.CHECKSUMS, name, f"md5:{hashlib.md5(content).hexdigest()}")
+    drive["1-61f_ol79pViBFDG_IDlUQSwoLcn2XXF"] = (mini.folder / "classnames.txt").read_bytes()
+    assert main(["ImageNet", "--root", str(root)]) == 0
+    dataset, original = build("ImageNet", ROOT=str(root)), build("ImageNet", ROOT=str(tmp_path / "original"))
+    assert np.all([os.path.relpath(a.impath, root) == os.path.relpath(b.impath, tmp_path / "original")
+                   for a, b in zip(dataset.train_x + dataset.test, original.train_x + original.test, strict=True)])
+    assert not list(images.rglob(".unpack*"))
+
+
+def test_imagenet_archive_with_a_wrong_checksum(root, drive, server, capsys):
+    images = root / "imagenet" / "images"
+    images.mkdir(parents=True)
+    (images / imagenet_archives.TRAIN).write_bytes(as_tar({}))
+    assert main(["ImageNet", "--root", str(root)]) == 2
+    assert "1d675b47d978889d74fa0da5fadfb00e" in capsys.readouterr().err
+    assert not (images / "train").exists()
+
+
+def test_variant_takes_class_names_from_imagenet(publish, root, drive):
+    publish("ImageNetA")
+    drive.clear()
+    (root / "imagenet").mkdir(parents=True)
+    (root / "imagenet" / "classnames.txt").write_text("n01440764 tench\n")
+    assert main(["imagenet_a", "--root", str(root)]) == 0
+    assert (root / "imagenet-adversarial" / "classnames.txt").read_text() == "n01440764 tench\n"
