@@ -9,6 +9,12 @@ import pkgutil
 
 COMMANDS = ("check", "download")
 
-for _module in sorted(pkgutil.iter_modules(__path__), key=lambda module: module.name):
-    if _module.name not in COMMANDS:
-        importlib.import_module(f"{__name__}.{_module.name}")
+
+def import_all():
+    """Import every module of this folder, the commands excepted."""
+    for module in sorted(pkgutil.iter_modules(__path__), key=lambda module: module.name):
+        if module.name not in COMMANDS:
+            importlib.import_module(f"{__name__}.{module.name}")
+
+
+import_all()

@@ -2,7 +2,7 @@
 
     DATASET:
       NAME: ImageFolder
-      FOLDER: my_photos        # below DATASET.ROOT
+      FOLDER: my_photos        # below DATASET.ROOT; without it, DATASET.ROOT is the folder
 
 Either `my_photos/<class>/*.jpg` (split 50/20/30 per class, kept in `my_photos/split.json`), or `my_photos/train/<class>/`
 and `my_photos/test/<class>/`, with or without `val`.
@@ -25,16 +25,13 @@ class ImageFolder(SplitDataset):
     ignored = ("split_fewshot",)
 
     def __init__(self, cfg):
-        self.dataset_dir = cfg.DATASET.FOLDER
+        self.dataset_dir = folder_name(cfg)
         super().__init__(cfg)
 
     @classmethod
     def preflight(cls, cfg):
-        """Raise UserError unless DATASET.FOLDER names a folder of folders."""
-        folder, root = cfg.DATASET.FOLDER, data_root(cfg)
-        path = os.path.join(root, folder)
-        if not folder:
-            raise UserError(f"ImageFolder: set DATASET.FOLDER to the name of your folder of images below {root}")
+        """Raise UserError unless there is a folder of folders."""
+        path = os.path.join(data_root(cfg), folder_name(cfg))
         if not os.path.isdir(path) or not list_class_folders(path, cls.ignored):
             raise UserError(f"ImageFolder: {path} (DATASET.FOLDER below DATASET.ROOT) must be a folder that holds a "
                             f"folder of images per class, or train/ and test/ with such folders in them")
@@ -64,3 +61,8 @@ class ImageFolder(SplitDataset):
                 raise UserError(f"no images in the class folder {path}; fill it or remove it")
             data.extend(Item(os.path.join(path, image), classes.index(name), name) for image in images)
         return data
+
+
+def folder_name(cfg):
+    """DATASET.FOLDER; "" where the engine in use doesn't have that key."""
+    return cfg.DATASET.get("FOLDER", "")

@@ -1,0 +1,142 @@
+"""Datasets of one's own: a folder of class folders, and dataset files written for CoOp that are dropped in."""
+
+import json
+import os
+import sys
+
+import pytest
+from miniatures import write_image
+
+import datasets
+from dassl.data.datasets import DATASET_REGISTRY
+from dassl.utils import UserError
+from datasets.check import quick_check
+
+
+@pytest.fixture
+def photos(tmp_path):
+    for label, name in enumerate(("red_kite", "barn owl", "Heron")):
+        for i in range(10):
+            write_image(tmp_path / "photos" / name / f"{i}.png", label)
+    (tmp_path / "photos" / ".cache").mkdir()
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def parted(tmp_path):
+    """Folders that say the split themselves."""
+    for part, n in (("train", 4), ("val", 1), ("test", 3)):
+        for label, name in enumerate(("fox", "owl")):
+            for i in range(n):
+                write_image(tmp_path / "photos" / part / name / f"{part}_{i}.jpg", label)
+    return tmp_path / "photos"
+
+
+def test_folder_of_class_folders(photos, build):
+    dataset = build("ImageFolder", FOLDER="photos")
+    assert dataset.classnames == ["Heron", "barn owl", "red_kite"]
+    assert (len(dataset.train_x), len(dataset.val), len(dataset.test)) == (15, 6, 9)
+    assert json.loads((photos / "split.json").read_text())["train"]
+    again = build("ImageFolder", FOLDER="photos", NUM_SHOTS=2, SUBSAMPLE_CLASSES="base")
+    assert again.classnames == ["Heron", "barn owl"] and len(again.train_x) == 4
+    assert build("ImageFolder", FOLDER="photos").classnames == dataset.classnames  # split_fewshot/ is no class
+
+
+def test_root_may_be_the_folder_itself(photos, build):
+    assert build("ImageFolder", FOLDER="", ROOT=str(photos)).num_classes == 3
+
+
+@pytest.mark.parametrize("with_val", [True, False])
+def test_folders_that_say_the_split(parted, build, with_val):
+    if not with_val:
+        for image in (parted / "val").rglob("*.jpg"):
+            image.unlink()
+        for folder in (parted / "val" / "fox", parted / "val" / "owl", parted / "val"):
+            folder.rmdir()
+    dataset = build("ImageFolder", FOLDER="photos")
+    assert dataset.classnames == ["fox", "owl"]
+    assert (len(dataset.train_x), len(dataset.val or []), len(dataset.test)) == (8, 2 if with_val else 0, 6)
+    assert {os.path.relpath(i.impath, parted).split(os.sep)[0] for i in dataset.test} == {"test"}
+    assert not (parted / "split.json").exists()
+
+
+def test_yaml_and_no_code(photos, make_cfg, tmp_path):
+    path = tmp_path / "photos.yaml"
+    path.write_text("DATASET:\n  NAME: ImageFolder\n")
+    cfg = make_cfg("EuroSAT", ROOT=str(photos))
+    cfg.merge_from_file(str(path))
+    assert DATASET_REGISTRY.get(cfg.DATASET.NAME)(cfg).num_classes == 3
+
+
+@pytest.mark.parametrize("folder, change, words", [
+    ("fotos", None, "fotos (DATASET.FOLDER below DATASET.ROOT) must be a folder"),
+    ("photos", "empty class", "no images in the class folder"),
+    ("photos", "flat", "must be a folder that holds a folder of images per class"),
+])
+def test_messages(folder, change, words, photos, build, tmp_path):
+    if change == "empty class":
+        (photos / "wren").mkdir()
+    if change == "flat":
+        folder = "photos/Heron"
+    with pytest.raises(UserError) as error:
+        build("ImageFolder", FOLDER=folder)
+    assert words in str(error.value) and str(tmp_path) in str(error.value)
+
+
+def test_class_that_training_lacks(parted, build):
+    write_image(parted / "test" / "wolf" / "1.jpg")
+    with pytest.raises(UserError, match="there is no class 'wolf' in .*train; add it there or remove it"):
+        build("ImageFolder", FOLDER="photos")
+
+
+# As dataset files of the CoOp family are written: own split with the helpers of OxfordPets and DescribableTextures.
+OWN_FILE = """
+import os
+
+from dassl.data.datasets import DATASET_REGISTRY, Datum, DatasetBase
+from dassl.utils import mkdir_if_missing
+
+from .dtd import DescribableTextures as DTD
+from .oxford_pets import OxfordPets
+
+
+@DATASET_REGISTRY.register()
+class DroppedIn(DatasetBase):
+    dataset_dir = "photos"
+
+    def __init__(self, cfg):
+        root = os.path.abspath(os.path.expanduser(cfg.DATASET.ROOT))
+        self.dataset_dir = os.path.join(root, self.dataset_dir)
+        self.split_path = os.path.join(self.dataset_dir, "split_mine.json")
+        mkdir_if_missing(os.path.join(self.dataset_dir, "split_fewshot"))
+        if os.path.exists(self.split_path):
+            train, val, test = OxfordPets.read_split(self.split_path, self.dataset_dir)
+        else:
+            trainval, _, test = DTD.read_and_split_data(self.dataset_dir, p_trn=0.7, p_val=0.0,
+                                                        ignored=["split_fewshot"], new_cnames={"Heron": "grey heron"})
+            trainval = [Datum(impath=i.impath, label=i.label, classname=i.classname) for i in trainval]
+            train, val = OxfordPets.split_trainval(trainval)
+            OxfordPets.save_split(train, val, test, self.split_path, self.dataset_dir)
+        train = self.generate_fewshot_dataset(train, num_shots=cfg.DATASET.NUM_SHOTS)
+        train, val, test = OxfordPets.subsample_classes(train, val, test, subsample=cfg.DATASET.SUBSAMPLE_CLASSES)
+        super().__init__(train_x=train, val=val, test=test)
+"""
+
+
+def test_dataset_file_of_the_coop_family_is_picked_up(photos, build, make_cfg, tmp_path, monkeypatch):
+    """A file in the package's folder (here: a further folder of the package) needs no further step."""
+    (tmp_path / "plugin").mkdir()
+    (tmp_path / "plugin" / "dropped_in.py").write_text(OWN_FILE)
+    monkeypatch.setattr(datasets, "__path__", [*datasets.__path__, str(tmp_path / "plugin")])
+    monkeypatch.setattr(DATASET_REGISTRY, "_obj_map", dict(DATASET_REGISTRY._obj_map))
+    try:
+        datasets.import_all()
+    finally:
+        sys.modules.pop("datasets.dropped_in", None)
+    for half, sizes, names in (("all", (6, 3, 9), ["grey heron", "barn owl", "red_kite"]),
+                               ("base", (4, 2, 6), ["grey heron", "barn owl"]),
+                               ("new", (2, 1, 3), ["red_kite"])):
+        dataset = build("DroppedIn", NUM_SHOTS=2, SUBSAMPLE_CLASSES=half)
+        assert (len(dataset.train_x), len(dataset.val), len(dataset.test)) == sizes
+        assert dataset.classnames == names
+    quick_check(make_cfg("DroppedIn"))
