@@ -9,6 +9,9 @@ import time
 
 import pytest
 
+import train
+from reproduce import single
+from reproduce.__main__ import main
 from tests.cli.conftest import PROJECT
 
 
@@ -89,16 +92,48 @@ def test_testing_before_training_names_the_command(shell):
     assert "TRAINER=MoCoOp CFG=vit_b16 SHOTS=4 bash scripts/base2new_train.sh eurosat 7" in done.stderr
 
 
-def test_mocoop_is_the_default_method(shell, miniature):
-    done = shell("base2new_train", "eurosat", "1", *miniature.pairs, "OPTIM.MAX_EPOCH", "1")
-    assert done.returncode == 0, done.stderr
-    assert read(shell.out / "base2new/train_base/eurosat/shots_4/MoCoOp/vit_b16/seed1")["trainer"] == "MoCoOp"
+@pytest.fixture
+def in_process(miniature, tmp_path, monkeypatch):
+    """Function: words of `python -m reproduce run` -> exit status; train.py runs in this process, which costs less."""
+    for name, value in {"DATA": miniature.data, "OUT": tmp_path, "SHOTS": 4}.items():
+        monkeypatch.setenv(name, str(value))
+    for name in ("TRAINER", "CFG", "SOURCE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(single, "foreground", lambda command: train.main(command[2:]))
+    return lambda *words: main(["run", *words, *miniature.pairs])
 
 
-def test_zero_shot(shell, miniature):
-    done = shell("zeroshot", "eurosat", "new", *miniature.pairs)
-    assert done.returncode == 0, done.stderr
-    assert read(shell.out / "zeroshot/eurosat/ZeroshotCLIP/vit_b16/new")["metrics"]["total"] == 45
+def test_mocoop_is_the_default_method(in_process, tmp_path):
+    assert in_process("base2new_train", "eurosat", "1") == 0
+    assert in_process("base2new_test", "eurosat", "1") == 0
+    for part in ("train_base", "test_new"):
+        result = read(tmp_path / "base2new" / part / "eurosat/shots_4/MoCoOp/vit_b16/seed1")
+        assert result["trainer"] == "MoCoOp" and result["metrics"]["total"] == 45
+
+
+def test_zero_shot_evaluates_base_new_and_all_classes(in_process, tmp_path):
+    assert in_process("zeroshot", "eurosat") == 0
+    folder = tmp_path / "zeroshot/eurosat/ZeroshotCLIP/vit_b16"
+    totals = [read(folder / classes)["metrics"]["total"] for classes in ("base", "new", "all")]
+    assert totals == [45, 45, 90]
+
+
+def test_zero_shot_in_base_to_new_needs_no_training(in_process, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRAINER", "ZeroshotCLIP")
+    assert in_process("base2new_test", "eurosat", "1") == 0
+    result = read(tmp_path / "base2new/test_new/eurosat/shots_4/ZeroshotCLIP/vit_b16/seed1")
+    assert result["eval_only"] and result["subsample_classes"] == "new"
+
+
+def test_cross_dataset(in_process, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRAINER", "CoOp")
+    monkeypatch.setenv("SOURCE", "eurosat")
+    assert in_process("xd_test", "eurosat", "1") == 2
+    assert in_process("xd_train", "eurosat", "1") == 0
+    assert in_process("xd_test", "eurosat", "1") == 0
+    folders = "crossdataset/train/eurosat", "crossdataset/test/eurosat/eurosat"
+    trained, tested = (read(tmp_path / f / "shots_4/CoOp/vit_b16_ctxv1/seed1") for f in folders)
+    assert trained["metrics"]["accuracy"] == tested["metrics"]["accuracy"] and tested["metrics"]["total"] == 90
 
 
 def test_stopped_run_is_resumed(shell, miniature):
