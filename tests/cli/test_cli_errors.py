@@ -134,7 +134,7 @@ def test_help_needs_no_engine():
     code = "import sys, train\ntry:\n    train.main(['--help'])\nfinally:\n    assert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for option in ("--root", "--output-dir", "--resume", "--seed", "--source-domains", "--target-domains", "--transforms",
-                   "--config-file", "--dataset-config-file", "--trainer", "--backbone", "--head", "--eval-only",
-                   "--model-dir", "--load-epoch", "--no-train", "KEY VALUE"):
+    for option in ("--root", "--output-dir", "--resume", "--seed", "--source-domains", "--target-domains",
+                   "--transforms", "--config-file", "--dataset-config-file", "--trainer", "--backbone", "--head",
+                   "--eval-only", "--model-dir", "--load-epoch", "--no-train", "KEY VALUE"):
         assert option in done.stdout

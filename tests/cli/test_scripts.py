@@ -25,8 +25,9 @@ def shell(miniature, tmp_path_factory):
     def run(script, *words, start=subprocess.run, **environment):
         environment = {**clean, "DATA": data, "OUT": "out", "PYTHON": sys.executable, "OMP_NUM_THREADS": "1",
                        "SHOTS": "4", **environment}
-        return start(["bash", str(PROJECT / "scripts" / f"{script}.sh"), *words], cwd=folder, env=environment, text=True,
-                     stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        command = ["bash", str(PROJECT / "scripts" / f"{script}.sh"), *words]
+        return start(command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE,
+                     stderr=subprocess.PIPE)
 
     run.out = folder / "out"
     return run
