@@ -11,8 +11,8 @@ from dassl.utils import UserError
 
 from .fewshot import fewshot
 from .layout import download_command, require
-from .splits import (Item, classnames_by_label, read_class_folders, read_split, save_split, split_by_ratio, split_trainval,
-                     subsample_classes)
+from .splits import (Item, classnames_by_label, read_class_folders, read_split, save_split, split_by_ratio,
+                     split_trainval, subsample_classes)
 
 __all__ = ["Item", "SplitDataset", "data_root", "fewshot", "read_split", "require", "save_split",
            "split_trainval", "subsample_classes"]

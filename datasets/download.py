@@ -14,6 +14,7 @@ import sys
 from dassl.utils import UserError
 
 from .fetch import FetchError, fetch, find_on_hub, remove, wrong_checksum
+from .layout import find_misplaced
 from .names import find_dataset
 from .splits import read_split
 from .unpack import unpack
@@ -24,6 +25,7 @@ class Download:
 
     def __init__(self, cls, root, keep_archives=False):
         self.cls = cls
+        self.root = root
         self.folder = os.path.join(root, cls.dataset_dir)
         self.downloads = os.path.join(root, "downloads")
         self.keep_archives = keep_archives
@@ -35,7 +37,10 @@ class Download:
         Raises:
             UserError: something still is; the message says what failed and what to do.
         """
-        os.makedirs(self.folder, exist_ok=True)
+        misplaced = not os.path.isdir(self.folder) and os.path.isdir(self.root) and \
+            find_misplaced(self.folder, self.cls, self.root)
+        if misplaced:
+            raise UserError(f"{self.cls.__name__}: not fetched, because {misplaced}")
         self.cls.arrange(self.folder)
         for source in self.missing():
             if source in self.missing():  # an earlier archive may have brought it along
@@ -113,7 +118,8 @@ class Download:
             url, checksum, name = found
             images = self.cls.sources[0]
             checksum = f"sha256:{self.cls.hub_sha256}" if self.cls.hub_sha256 else checksum
-            self.fetch_archive(url, images, checksum, f"hub-{name}", anchors=(images.target, images.anchor or images.target))
+            anchors = (images.target, images.anchor or images.target)
+            self.fetch_archive(url, images, checksum, f"hub-{name}", anchors)
         except FetchError as error:
             self.failures.append(str(error))
 
@@ -125,9 +131,10 @@ class Download:
             lines.append("  " + self.cls.instructions.format(folder=self.folder, downloads=self.downloads))
         else:
             archives = [source.file_name for source in self.cls.sources if source.anchor and source.target in missing]
-            lines.append("  Run the command again to continue, or put "
-                         + (f"the archive {' and '.join(archives)} in {self.downloads}" if archives
-                            else f"the files in {self.folder}") + " and run it again (docs/datasets.md has the addresses).")
+            place = f"the archive {' and '.join(archives)} in {self.downloads}" if archives else \
+                f"the files in {self.folder}"
+            lines.append(f"  Run the command again to continue, or put {place} and run it again (docs/datasets.md has "
+                         f"the addresses).")
         return "\n".join(lines)
 
 

@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import shutil
+import socket
 import time
 import urllib.error
 import urllib.request
@@ -85,11 +86,14 @@ def _fetch_with_retries(url, part):
                 raise FetchError(f"{url}: the server answers {error.code} {error.reason}") from error
             reason = f"the server answers {error.code} {error.reason}"
         except TRANSIENT as error:
+            if isinstance(getattr(error, "reason", None), socket.gaierror):
+                raise FetchError(f"{url}: the address can't be looked up; is there a network?") from error
             reason = str(getattr(error, "reason", "") or error or type(error).__name__)
         if attempt < ATTEMPTS:
             print(f"  {url}: {reason}; trying again")
             time.sleep(PAUSE * 2 ** (attempt - 1))
-    raise FetchError(f"{url}: {reason} ({ATTEMPTS} attempts); what has arrived is kept and continued next time")
+    kept = "; what has arrived is kept and continued next time" if os.path.exists(part) else ""
+    raise FetchError(f"{url}: {reason} ({ATTEMPTS} attempts){kept}")
 
 
 def _transfer(url, part):
@@ -176,7 +180,7 @@ def find_on_hub(names):
             files = json.load(response)["siblings"]
         files = {file["rfilename"]: (file.get("lfs") or {}).get("sha256", "") for file in files}
     except (*TRANSIENT, ValueError, KeyError, TypeError) as error:
-        raise FetchError(f"{url}: {error}") from error
+        raise FetchError(f"{url}: {getattr(error, 'reason', error)}") from error
     for name, sha256 in sorted(files.items()):
         stem, extension = os.path.splitext(name)
         if extension == ".zip" and "".join(c for c in stem.lower() if c.isalnum()) in names:

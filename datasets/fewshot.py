@@ -11,7 +11,6 @@ sample chosen by hand: it must fit the split, and is never overwritten.
 """
 
 import hashlib
-import json
 import os
 import random
 
@@ -86,7 +85,8 @@ def split_digest(train, val, test, image_dir):
     """Sha256 (hex) of a split's relative paths, labels and class names in order."""
     digest = hashlib.sha256()
     for data in (train, val or [], test):
-        digest.update(json.dumps(to_entries(data, image_dir)).encode())
+        lines = (f"{relative_path(item.impath, image_dir)}\t{item.label}\t{item.classname}\n" for item in data)
+        digest.update("".join(lines).encode() + b"\n")
     return digest.hexdigest()
 
 
@@ -109,7 +109,8 @@ def _read_cache(path, digest, train, val, image_dir):
 def _known_entries(entries, part, path, data, image_dir):
     """Entries of a JSON cache as Item, after checking that each of them is in that part of the split."""
     check_entries(entries, part, path)
-    known = {relative_path(item.impath, image_dir): item for item in data}
+    wanted = {os.path.join(image_dir, impath) for impath, _, _ in entries}
+    known = {relative_path(item.impath, image_dir): item for item in data if item.impath in wanted}
     for i, (impath, label, classname) in enumerate(entries):
         item = known.get(impath)
         if item is None or (item.label, item.classname) != (label, classname):
@@ -142,7 +143,8 @@ def _read_published(path, train, val, test, image_dir):
 def _reroot(item, place, known, names, image_dir):
     """A Datum of a published cache with its path below `image_dir`: the longest tail that the split or disk knows."""
     if not isinstance(item, Item):
-        raise UserError(f"{place} is no Datum but {type(item).__name__}; delete the file to have the sample drawn again")
+        raise UserError(f"{place} is no Datum but {type(item).__name__}; delete the file to have the sample drawn "
+                        f"again")
     impath, label, classname = (getattr(item, key, None) for key in ("_impath", "_label", "_classname"))
     if not isinstance(impath, str) or isinstance(label, bool) or not isinstance(label, int):
         raise UserError(f"{place} has the path {impath!r} and the label {label!r}, not a string and an integer; "

@@ -4,8 +4,8 @@
       NAME: ImageFolder
       FOLDER: my_photos        # below DATASET.ROOT; without it, DATASET.ROOT is the folder
 
-Either `my_photos/<class>/*.jpg` (split 50/20/30 per class, kept in `my_photos/split.json`), or `my_photos/train/<class>/`
-and `my_photos/test/<class>/`, with or without `val`.
+Either `my_photos/<class>/*.jpg` (split 50/20/30 per class, kept in `my_photos/split.json`), or
+`my_photos/train/<class>/` and `my_photos/test/<class>/`, with or without `val`.
 """
 
 import os

@@ -110,6 +110,7 @@ class ImageNetVariant(SplitDataset):
         path = os.path.join(folder, CLASSNAMES)
         shared = os.path.join(os.path.dirname(folder), ImageNet.dataset_dir, CLASSNAMES)
         if not os.path.exists(path) and os.path.exists(shared):
+            os.makedirs(folder, exist_ok=True)
             shutil.copyfile(shared, path)
 
     @classmethod

@@ -12,7 +12,10 @@ from .splits import list_class_folders
 
 @DATASET_REGISTRY.register()
 class ImageNetV2(ImageNetVariant):
-    """`imagenetv2/imagenetv2-matched-frequency-format-val/<0..999>/`; a folder's number is its line in classnames.txt."""
+    """`imagenetv2/imagenetv2-matched-frequency-format-val/<0..999>/`.
+
+    A folder's number is its line in classnames.txt, from 0.
+    """
 
     dataset_dir = "imagenetv2"
     image_folder = "imagenetv2-matched-frequency-format-val"
@@ -36,5 +39,6 @@ class ImageNetV2(ImageNetVariant):
         folders.sort(key=int)
         gap = next((label for label, name in enumerate(folders) if int(name) != label), None)
         if gap is not None:
-            raise UserError(f"{os.path.join(self.image_dir, str(gap))}: class folder is missing; unpack the archive again")
+            raise UserError(f"{os.path.join(self.image_dir, str(gap))}: class folder is missing; unpack the archive "
+                            f"again")
         return read_folders(self.image_dir, folders, names)

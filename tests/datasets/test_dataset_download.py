@@ -323,7 +323,8 @@ def hostile_zip(kind):
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         archive.writestr("2750/Forest/a.jpg", jpeg(1))
-        info = zipfile.ZipInfo({"zip_parent": "2750/../../../outside.txt", "zip_absolute": "/tmp/outside_of_datasets.txt",
+        info = zipfile.ZipInfo({"zip_parent": "2750/../../../outside.txt",
+                                "zip_absolute": "/tmp/outside_of_datasets.txt",
                                 "zip_backslash": "2750\\..\\..\\outside.txt", "zip_drive": "C:/outside.txt",
                                 "zip_link": "2750/link"}[kind])
         if kind == "zip_link":
@@ -511,3 +512,16 @@ def test_variant_takes_class_names_from_imagenet(publish, root, drive):
     (root / "imagenet" / "classnames.txt").write_text("n01440764 tench\n")
     assert main(["imagenet_a", "--root", str(root)]) == 0
     assert (root / "imagenet-adversarial" / "classnames.txt").read_text() == "n01440764 tench\n"
+
+
+def test_folder_under_another_name_is_not_fetched_again(publish, root, server, capsys):
+    publish("Food101")
+    (root / "Food_101" / "images").mkdir(parents=True)
+    assert main(["food101", "--root", str(root)]) == 2
+    assert f"{root / 'Food_101'} looks like it: rename that folder to food-101" in capsys.readouterr().err
+    assert not server.requests
+
+
+def test_built_in_sets_need_no_download(root, capsys):
+    assert main(["digits", "--root", str(root)]) == 0
+    assert "Digits: nothing to download" in capsys.readouterr().out and not root.exists()

@@ -45,7 +45,8 @@ def test_base_to_new(stem, tmp_path, run):
     mini = MINIATURES[name](tmp_path)
     yaml = PROJECT / "configs" / "datasets" / f"{stem}.yaml"
     half = (len(mini.classnames) + 1) // 2
-    base = run(yaml, "CoOp", "vit_b16_ctxv1", "base", "opts", "OPTIM.MAX_EPOCH", "1", "DATASET.SUBSAMPLE_CLASSES", "base")
+    base = run(yaml, "CoOp", "vit_b16_ctxv1", "base", "opts", "OPTIM.MAX_EPOCH", "1",
+               "DATASET.SUBSAMPLE_CLASSES", "base")
     new = run(yaml, "CoOp", "vit_b16_ctxv1", "new", "--eval-only", "--model-dir", str(tmp_path / "base"),
               "--load-epoch", "1", "opts", "DATASET.SUBSAMPLE_CLASSES", "new")
     zero = run(yaml, "ZeroshotCLIP", "vit_b16", "zero", "--eval-only", "opts", "DATASET.SUBSAMPLE_CLASSES", "new")
@@ -70,8 +71,9 @@ def test_own_folder(tmp_path, run):
 def test_missing_dataset_ends_before_a_model_is_loaded(tmp_path, capfd, monkeypatch):
     """Exit status 2, one line that says what to do."""
     monkeypatch.setattr("prompting.load_clip", None)
-    status = train.main(["--root", str(tmp_path), "--seed", "1", "--trainer", "CoOp", "--output-dir", str(tmp_path / "o"),
-                         "--dataset-config-file", str(PROJECT / "configs" / "datasets" / "food101.yaml"),
+    status = train.main(["--root", str(tmp_path), "--seed", "1", "--trainer", "CoOp",
+                         "--output-dir", str(tmp_path / "out"), "--dataset-config-file",
+                         str(PROJECT / "configs" / "datasets" / "food101.yaml"),
                          "--config-file", str(PROJECT / "configs" / "trainers" / "CoOp" / "vit_b16_ctxv1.yaml")])
     error = capfd.readouterr().err
     assert status == 2

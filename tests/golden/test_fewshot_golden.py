@@ -88,7 +88,7 @@ def test_every_case_is_reproduced(cases, root):
 
 
 def test_published_code_disturbed_pythons_generator_and_the_draw_is_from_it(cases, root):
-    """What `python_rng_untouched` records: the published draw, replayed with the global generator, changes its state."""
+    """What `python_rng_untouched` records: the published draw, replayed with the global generator, changes it."""
     for name, case in cases.items():
         if "python_rng_untouched" not in case:
             continue
