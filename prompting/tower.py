@@ -28,7 +28,7 @@ class _QuickGELU(torch.autograd.Function):
     def backward(ctx, grad):
         (x,) = ctx.saved_tensors
         s = torch.sigmoid(1.702 * x)
-        return grad * (s * (1 + 1.702 * x * (1 - s)))
+        return (1 - s).mul_(x).mul_(1.702).add_(1).mul_(s).mul_(grad)
 
 
 class TextTower(nn.Module):

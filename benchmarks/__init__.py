@@ -1,0 +1,1 @@
+"""Speed and memory, always as a ratio to the published computation in the same run."""

@@ -1,0 +1,136 @@
+"""Each method's text side, fast tower against the published 77-token computation, in one run.
+
+    python -m benchmarks.text_tower --threads 1 --json text_tower.json
+
+CLIP ViT-B/16's text dimensions (width 512, 12 layers, 8 heads), random weights: speed doesn't depend on their values. A case
+is one step of a method's text side: encode all prompts, and (in training) the gradients of the learned vectors.
+"""
+import argparse
+import json
+
+import torch
+from tabulate import tabulate
+
+from benchmarks.measure import kept_bytes, median_times, relative_error
+from prompting import build_plan, context_programs, soft_parts, template_programs, unit
+from prompting.reference import encode_reference
+from prompting.tower import TextTower
+
+EUROSAT = [
+    "Annual Crop Land", "Forest", "Herbaceous Vegetation Land", "Highway or Road", "Industrial Buildings", "Pasture Land",
+    "Permanent Crop Land", "Residential Buildings", "River", "Sea or Lake",
+]  # fmt: skip
+CALTECH_BASE = [
+    "face", "leopard", "motorbike", "accordion", "airplane", "anchor", "ant", "barrel", "bass", "beaver", "binocular", "bonsai",
+    "brain", "brontosaurus", "buddha", "butterfly", "camera", "cannon", "car_side", "ceiling_fan", "cellphone", "chair",
+    "chandelier", "cougar_body", "cougar_face", "crab", "crayfish", "crocodile", "crocodile_head", "cup", "dalmatian",
+    "dollar_bill", "dolphin", "dragonfly", "electric_guitar", "elephant", "emu", "euphonium", "ewer", "ferry", "flamingo",
+    "flamingo_head", "garfield", "gerenuk", "gramophone", "grand_piano", "hawksbill", "headphone", "hedgehog", "helicopter",
+]  # fmt: skip
+EXPERTS = ["a centered satellite photo of {}.", "a photo of a {}.", "a photo of the large {}.", "a photo of the small {}.",
+           "a low resolution photo of the {}.", "a good photo of the {}."]  # fmt: skip
+
+
+class Case:
+    """A plan, its learned vectors, and whether gradients are asked for."""
+
+    def __init__(self, name, names, programs, num_learned, train=True, copies=1):
+        self.name, self.classes, self.train = name, len(names), train
+        self.programs, self.num_learned, self.copies = programs, num_learned * copies, copies
+        self.per_copy = num_learned
+
+    def build(self, width, device, dtype, padding_allowance):
+        plan = build_plan(self.programs, padding_allowance).to(device)
+        self.plan = plan.tile(self.copies, self.per_copy) if self.copies > 1 else plan
+        self.learned = (torch.randn(self.num_learned, width, device=device, dtype=dtype) * 0.02).requires_grad_(self.train)
+        shape = (self.plan.num_groups, self.plan.num_classes, width)
+        self.direction = torch.randn(shape, device=device, dtype=dtype)
+
+    def step(self, encode):
+        """One step with ``encode(plan, learned)``: unit features and the gradient of a random linear loss of them."""
+        self.learned.grad = None
+        with torch.set_grad_enabled(self.train):
+            features = unit(encode(self.plan, self.learned))
+            if self.train:
+                (features * self.direction).sum().backward()
+        return features.detach(), self.learned.grad
+
+
+def make_cases():
+    """The published settings of each method at 10 and at 50 classes."""
+    cases = []
+    for names, many in ((EUROSAT, 10), (CALTECH_BASE, 50)):
+        for M in (4, 16):
+            programs = [context_programs(names, M)]
+            cases.append(Case(f"CoOp M={M}, {many} classes, train", names, programs, M))
+        cases.append(Case(f"CoOp M=16, {many} classes, evaluation", names, programs, 16, train=False))
+        cases.append(Case(f"CoOp M=16 middle, {many} classes, train", names, [context_programs(names, 16, "middle")], 16))
+        cases.append(
+            Case(f"CoOp M=16 class-specific, {many} classes, train", names, [context_programs(names, 16, "end", True)], 16 * many)
+        )
+        words = [context_programs(names, 4)]
+        cases.append(Case(f"KgCoOp, {many} classes, train", names, words, 4))
+        batch = 8 if many == 10 else 1
+        cases.append(Case(f"CoCoOp batch {batch}, {many} classes, train", names, words, 4, copies=batch))
+        cases.append(Case(f"CoCoOp batch 8, {many} classes, evaluation", names, words, 4, train=False, copies=8))
+        experts = EXPERTS if many == 10 else EXPERTS[1:]
+        programs, offset = [], 0
+        for template in experts:
+            programs.append(template_programs(template, names, offset))
+            offset += sum(map(len, soft_parts(template)[:2]))
+        cases.append(Case(f"MoCoOp {len(experts)} experts, {many} classes, train", names, programs, offset))
+        cases.append(Case(f"MoCoOp {len(experts)} experts, {many} classes, evaluation", names, programs, offset, train=False))
+    return cases
+
+
+def text_tower(width=512, layers=12, heads=8, device="cpu", dtype=torch.float32):
+    """A text tower of the given size with random weights."""
+    from open_clip.model import CLIPTextCfg, _build_text_tower
+
+    torch.manual_seed(0)
+    text = _build_text_tower(width, CLIPTextCfg(width=width, layers=layers, heads=heads), quick_gelu=True)
+    return TextTower(text.requires_grad_(False).to(device, dtype).eval())
+
+
+def measure(case, tower, repeats, device):
+    """{"classes", "speedup", "memory_ratio", "max_rel_err", ...} of one case."""
+    fast, plain = tower, lambda plan, learned: encode_reference(tower, plan, learned)
+    case.build(tower.width, device, tower.positional_embedding.dtype, 512 if device == "cuda" else 0)
+    ours, theirs = case.step(fast), case.step(plain)
+    errors = [relative_error(a, b) for a, b in zip(ours, theirs) if a is not None]
+    seconds, plain_seconds = median_times([lambda: case.step(fast), lambda: case.step(plain)], repeats, device)
+    row = {"classes": case.classes, "train": case.train, "seconds": seconds, "plain_seconds": plain_seconds,
+           "speedup": plain_seconds / seconds, "max_rel_err": max(errors), "memory_ratio": None}  # fmt: skip
+    if case.train:
+        kept, plain_kept = (kept_bytes(lambda f=f: f(case.plan, case.learned), tower.parameters()) for f in (fast, plain))
+        row.update(kept_mb=kept / 1e6, plain_kept_mb=plain_kept / 1e6, memory_ratio=plain_kept / kept)
+    return row
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    parser.add_argument("--repeats", type=int, default=5, help="measured calls of each computation; the median is reported")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--dtype", default="float32", choices=("float32", "float64", "float16", "bfloat16"))
+    parser.add_argument("--only", default="", help="run the cases whose name contains this")
+    parser.add_argument("--json", default="", help="also write the results to this file")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    tower = text_tower(device=args.device, dtype=getattr(torch, args.dtype))
+    results = {}
+    for case in make_cases():
+        if args.only in case.name:
+            results[case.name] = r = measure(case, tower, args.repeats, args.device)
+            print(f"{case.name}: {r['speedup']:.1f} x faster", flush=True)
+    rows = [[name, 1e3 * r["plain_seconds"], 1e3 * r["seconds"], r["speedup"], r["memory_ratio"], r["max_rel_err"]]
+            for name, r in results.items()]  # fmt: skip
+    headers = ["text side of one step", "published, ms", "ours, ms", "times faster", "times less kept", "largest relative error"]
+    print(tabulate(rows, headers, floatfmt=("", ".1f", ".1f", ".1f", ".1f", ".1e"), missingval="-"))
+    if args.json:
+        with open(args.json, "w", encoding="utf-8") as f:
+            json.dump(results, f, indent=1)
+
+
+if __name__ == "__main__":
+    main()
