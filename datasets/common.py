@@ -94,8 +94,9 @@ class SplitDataset(DatasetBase):
 
     def make_split(self):
         """Hook for a missing split file: the official split where there is one, else 50/20/30 per class folder."""
-        print(f"No {self.split_path}: making a split, whose results can't be compared with published ones "
-              f"(for the published split: {download_command(type(self), self.root)})")
+        if self.sources:
+            print(f"No {self.split_path}: making a split, whose results can't be compared with published ones "
+                  f"(for the published split: {download_command(type(self), self.root)})")
         return split_by_ratio(read_class_folders(self.image_dir, self.ignored, self.new_names))
 
     def official_file(self, path):

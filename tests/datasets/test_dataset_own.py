@@ -11,6 +11,7 @@ import datasets
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import UserError
 from datasets.check import quick_check
+from datasets.common import SplitDataset
 
 
 @pytest.fixture
@@ -87,6 +88,34 @@ def test_class_that_training_lacks(parted, build):
     write_image(parted / "test" / "wolf" / "1.jpg")
     with pytest.raises(UserError, match="there is no class 'wolf' in .*train; add it there or remove it"):
         build("ImageFolder", FOLDER="photos")
+
+
+@pytest.fixture
+def birds(monkeypatch):
+    """A dataset class as docs/datasets.md shows one."""
+    monkeypatch.setattr(DATASET_REGISTRY, "_obj_map", dict(DATASET_REGISTRY._obj_map))
+
+    @DATASET_REGISTRY.register()
+    class Birds(SplitDataset):
+        dataset_dir = "photos"
+        image_folder = "."
+        ignored = ("split_fewshot",)
+        new_names = {"red_kite": "kite"}
+
+    return Birds
+
+
+def test_class_of_few_lines(birds, photos, build, capsys):
+    dataset = build("Birds", NUM_SHOTS=1)
+    assert dataset.classnames == ["Heron", "barn owl", "kite"] and len(dataset.train_x) == 3
+    assert "published" not in capsys.readouterr().out
+
+
+def test_class_without_data_and_without_sources(birds, build, tmp_path):
+    """There is nothing to download, so no message says so."""
+    with pytest.raises(UserError) as error:
+        build("Birds")
+    assert f"Birds: {tmp_path / 'photos'} (its images) doesn't exist; put it there" in str(error.value)
 
 
 # As dataset files of the CoOp family are written: own split with the helpers of OxfordPets and DescribableTextures.
