@@ -4,7 +4,8 @@
 
 Names are those of the datasets or of their YAML files. What is already there is left alone, a broken download is
 continued, and where nothing can be fetched (log-in, dead address) the command says what to get and where to put it.
-Archives that you have already can be put in `<root>/downloads`. Exit status: 0 all is there, 2 something is missing.
+Archives that you have already can be put in `<root>/downloads`. Exit status: 0 all is there, 2 something is
+missing, 130 Ctrl-C.
 """
 
 import argparse
@@ -154,9 +155,12 @@ def main(argv=None):
                 Download(cls, root, args.keep_archives).run()
             else:
                 print(f"{cls.__name__}: nothing to download")
-        except UserError as error:
+        except (UserError, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
             status = 2
+        except KeyboardInterrupt:
+            print("interrupted; the same command continues", file=sys.stderr)
+            return 130
     return status
 
 

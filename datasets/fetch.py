@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import socket
+import ssl
 import time
 import urllib.error
 import urllib.request
@@ -21,7 +22,7 @@ PAUSE = 2.0  # seconds before the second attempt; doubles with each further one
 TIMEOUT = 60
 CHUNK = 1 << 20
 AGENT = {"User-Agent": "Mozilla/5.0 (compatible; python-urllib; dataset download)"}
-TRANSIENT = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError)
+TRANSIENT = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError)
 
 
 class FetchError(Exception):

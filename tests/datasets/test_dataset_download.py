@@ -525,3 +525,26 @@ def test_folder_under_another_name_is_not_fetched_again(publish, root, server, c
 def test_built_in_sets_need_no_download(root, capsys):
     assert main(["digits", "--root", str(root)]) == 0
     assert "Digits: nothing to download" in capsys.readouterr().out and not root.exists()
+
+
+def test_interrupted(publish, root, server, monkeypatch, capsys):
+    """Ctrl-C in the middle: no traceback, and the next call goes on from there."""
+    publish("EuroSAT")
+    server.breaks["/EuroSAT.zip"] = 1
+
+    def press(seconds):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fetch.time, "sleep", press)
+        assert main(["EuroSAT", "--root", str(root)]) == 130
+    have = (root / "downloads" / "EuroSAT.zip.part").stat().st_size
+    assert main(["EuroSAT", "--root", str(root)]) == 0
+    assert server.starts("/EuroSAT.zip")[-1] == have > 0
+
+
+def test_folder_that_cannot_be_written(publish, root, server, capsys):
+    publish("EuroSAT")
+    root.write_text("a file where the data folder should be")
+    assert main(["EuroSAT", "--root", str(root)]) == 2
+    assert str(root) in capsys.readouterr().err

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import pathlib
 import pickle
 import random
 import shutil
@@ -12,6 +13,8 @@ from miniatures import eurosat, imagenet, write_image, write_split
 
 from dassl.data.datasets import Datum
 from dassl.utils import UserError
+
+GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 
 
 @pytest.fixture
@@ -146,10 +149,10 @@ def datum(impath, label=1, classname="Forest"):
     return item
 
 
-def test_published_pickle(golden_dir, tmp_path, build, capsys):
+def test_published_pickle(tmp_path, build, capsys):
     """The published cache, whose paths lie below /data/eurosat/2750, wins over ours; images are found here."""
-    published = golden_dir / "published" / "shot_4-seed_1.pkl"
-    split = json.loads((golden_dir / "split_zhou_EuroSAT_seed1_sorted.json").read_text())
+    published = GOLDEN / "published" / "shot_4-seed_1.pkl"
+    split = json.loads((GOLDEN / "split_zhou_EuroSAT_seed1_sorted.json").read_text())
     folder = tmp_path / "eurosat"
     for entries in split.values():
         for impath, _, _ in entries:

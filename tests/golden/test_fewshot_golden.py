@@ -3,12 +3,16 @@
 Each key `seedS_shotsK_{all,base,new}` of `fewshot.json` holds what the published code drew from the split file beside
 it. `n_test` is the size of the test set; `python_rng_untouched` says whether building the dataset left Python's global
 generator as it was, which the published code, drawing from that generator, did not, and ours always does.
+`published/shot_K-seed_S.pkl` are caches that the published code wrote.
 """
 
 import json
 import pathlib
+import pickle
 import random
 import re
+import shutil
+import types
 
 import pytest
 
@@ -100,3 +104,29 @@ def test_published_code_disturbed_pythons_generator_and_the_draw_is_from_it(case
         sample_per_class(whole.val, min(int(setting["shots"]), 4), random)
         assert rows(train) == case["train"], name
         assert (random.getstate() == state) is case["python_rng_untouched"], name
+
+
+class PlainUnpickler(pickle.Unpickler):
+    """Reads a published cache independently of the project: every class becomes a bag of attributes."""
+
+    def find_class(self, module, name):
+        return types.SimpleNamespace
+
+
+def test_published_caches_are_used_as_they_are(golden_dir, root):
+    """Each `published/shot_K-seed_S.pkl`: its samples, in its order, found in this data folder."""
+    folder = root / "eurosat" / "split_fewshot"
+    folder.mkdir()
+    for path in sorted((golden_dir / "published").glob("shot_*-seed_*.pkl")):
+        shots, seed = re.fullmatch(r"shot_(\d+)-seed_(-?\d+)", path.stem).groups()
+        with open(path, "rb") as f:
+            cache = PlainUnpickler(f).load()
+        for item in cache["train"] + cache["val"]:
+            image = root / "eurosat" / "2750" / "/".join(item._impath.split("/")[-2:])
+            image.parent.mkdir(parents=True, exist_ok=True)
+            image.touch()
+        shutil.copy(path, folder)
+        dataset = build(root, seed, shots, "all")
+        for part, data in (("train", dataset.train_x), ("val", dataset.val)):
+            assert rows(data) == [[pathlib.Path(i._impath).name, i._label, i._classname] for i in cache[part]], path.name
+            assert all(str(root) in item.impath for item in data)
