@@ -5,43 +5,14 @@ the paper's. Where the released code does otherwise, a switch says so; ``configs
 """
 import torch
 import torch.nn.functional as F
-from torch import nn
-from yacs.config import CfgNode as CN
 
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
 from prompting import soft_parts, template_programs, unit
 
-from . import mocoop_groups
 from . import mocoop_losses as losses
+from . import mocoop_parts as parts
 from .base import PromptTrainer
-
-CHOICES = {
-    "ROUTER_LOSS": ("kl", "mse", "ce", "none"),
-    "ROUTER_TARGET": ("group", "true_class"),
-    "TEXT_LOSS": ("templates", "prototype", "none"),
-    "TEXT_CLASSES": ("all", "seen"),
-    "GROUPING": ("semantic", "random"),
-}
-
-
-class MixtureLearner(nn.Module):
-    """What MoCoOp learns.
-
-    Attributes:
-        ctx: [N, D] context vectors of all experts, one after the other.
-        router: linear, image feature [B, E] -> expert scores [B, G].
-        correction: [1, E], added to every text feature (released recipe), or None.
-        norms: ln_1 and ln_2 of the image encoder's blocks (released recipe), shared with CLIP; or an empty list.
-    """
-
-    def __init__(self, ctx, num_experts, embed_dim, correction, blocks):
-        super().__init__()
-        self.ctx = nn.Parameter(ctx.detach().float().clone())
-        self.router = nn.Linear(embed_dim, num_experts)
-        self.correction = nn.Parameter(torch.zeros(1, embed_dim)) if correction else None
-        self.norms = nn.ModuleList(nn.ModuleDict({"ln_1": b.ln_1, "ln_2": b.ln_2}) for b in blocks)
-        self.norms.requires_grad_(True)
 
 
 @TRAINER_REGISTRY.register()
@@ -50,41 +21,16 @@ class MoCoOp(PromptTrainer):
 
     section = "MOCOOP"
 
-    @staticmethod
-    def extend_cfg(cfg):
-        cfg.TRAINER.MOCOOP = CN()
-        cfg.TRAINER.MOCOOP.PREC = "fp16"  # fp16, fp32, amp, bf16
-        cfg.TRAINER.MOCOOP.TEMPLATES = ""  # group file; "" = templates/<dataset>.txt
-        cfg.TRAINER.MOCOOP.GROUPING = "semantic"  # semantic = as in the file; random = same sizes, shuffled (Table 4)
-        cfg.TRAINER.MOCOOP.GROUPING_SEED = 0  # of the random grouping
-        cfg.TRAINER.MOCOOP.TOP_K = 2  # experts mixed for an image
-        cfg.TRAINER.MOCOOP.TAU = 0.07  # temperature of L_cls and L_text; 0 = CLIP's own for L_cls, none for L_text
-        cfg.TRAINER.MOCOOP.RENORMALISE = True  # the mixed text feature has length 1: logits are true cosines
-        cfg.TRAINER.MOCOOP.LAMBDA_ROUTER = 1.0  # λ1
-        cfg.TRAINER.MOCOOP.LAMBDA_TEXT = 5.0  # λ2
-        cfg.TRAINER.MOCOOP.ROUTER_LOSS = "kl"  # kl (Eq. 7), mse (Table 5), ce (target as soft label), none (Table 2)
-        cfg.TRAINER.MOCOOP.ROUTER_TARGET = "group"  # group (Eq. 4-6); true_class (+ 10 on the two best, not detached)
-        cfg.TRAINER.MOCOOP.TEXT_LOSS = "templates"  # templates (Eq. 8-9), prototype (one mean feature a group), none
-        cfg.TRAINER.MOCOOP.TEXT_CLASSES = "all"  # all = names of the new classes too (no images); seen = training classes
-        cfg.TRAINER.MOCOOP.TUNE_LAYERNORM = False  # learn ln_1, ln_2 of the image encoder at LAYERNORM_LR_MULT · LR
-        cfg.TRAINER.MOCOOP.LAYERNORM_LR_MULT = 0.1
-        cfg.TRAINER.MOCOOP.CORRECTION = False  # learn one vector that is added to every text feature
-        cfg.TRAINER.MOCOOP.FULL_STOP = True  # classification prompts end with the template's "."
-        cfg.TRAINER.MOCOOP.GRAD_CLIP = 0.0  # largest gradient norm under fp16, amp and bf16; 0 = no clipping
+    extend_cfg = staticmethod(parts.extend_cfg)
 
     def check_cfg(self, cfg):
         super().check_cfg(cfg)
-        o = cfg.TRAINER.MOCOOP
-        for key, allowed in CHOICES.items():
-            if o[key] not in allowed:
-                raise UserError(f'TRAINER.MOCOOP.{key} "{o[key]}": choose one of {", ".join(allowed)}')
-        if o.TOP_K < 1:
-            raise UserError(f"TRAINER.MOCOOP.TOP_K {o.TOP_K}: at least one expert must be chosen")
+        parts.check_cfg(cfg)
 
     # -- building ------------------------------------------------------------------------------------------------------------
 
     def build_learner(self, classnames):
-        return self.learner_for(mocoop_groups.groups_for(self.cfg))
+        return self.learner_for(parts.groups_for(self.cfg))
 
     def learner_for(self, groups):
         """Set the template groups, compute what depends on them, and return a fresh learner."""
@@ -95,14 +41,14 @@ class MoCoOp(PromptTrainer):
         print(f"{len(groups)} experts, from the first template of each group:")
         for group in groups:
             print(f'  "{group.templates[0]}" ({group.name}, {len(group.templates)} templates)')
-        parts = [soft_parts(g.templates[0]) for g in groups]
-        flat = torch.tensor([i for before, after, _ in parts for i in before + after], dtype=torch.long, device=self.device)
-        self.ctx_before = [before for before, _, _ in parts]  # token ids that an expert's first vectors start from
-        self.ctx_lengths = [len(before) + len(after) for before, after, _ in parts]
+        pieces = [soft_parts(g.templates[0]) for g in groups]
+        flat = torch.tensor([i for before, after, _ in pieces for i in before + after], dtype=torch.long, device=self.device)
+        self.ctx_before = [before for before, _, _ in pieces]  # token ids that an expert's first vectors start from
+        self.ctx_lengths = [len(before) + len(after) for before, after, _ in pieces]
         self._targets = None  # hard features, computed when training first asks for them
         self.class_plan = self.experts_plan([(self.dm.dataset.classnames, o.FULL_STOP)])
         blocks = self.image_blocks() if o.TUNE_LAYERNORM else []
-        return MixtureLearner(self.clip.text.embed(flat), len(groups), self.clip.embed_dim, o.CORRECTION, blocks)
+        return parts.MixtureLearner(self.clip.text.embed(flat), len(groups), self.clip.embed_dim, o.CORRECTION, blocks)
 
     def image_blocks(self):
         transformer = getattr(self.clip.visual, "transformer", None)
@@ -179,22 +125,22 @@ class MoCoOp(PromptTrainer):
         features = self.expert_features(plan)  # one pass for both losses
         class_features = features[:, class_rows]
         logits = self.logits(image_features, (class_features, losses.gram(class_features)))
-        parts = {"loss_cls": F.cross_entropy(logits, labels)}
-        total = parts["loss_cls"]
+        terms = {"loss_cls": F.cross_entropy(logits, labels)}
+        total = terms["loss_cls"]
         if o.ROUTER_LOSS != "none":
             if o.ROUTER_TARGET == "group":
                 target = losses.group_target(image_features.detach(), means)
             else:
                 target = losses.true_class_target(image_features, prototypes, rows[labels])
-            parts["loss_router"] = losses.router_loss(self.learner.router(image_features), target, o.ROUTER_LOSS)
-            total = total + o.LAMBDA_ROUTER * parts["loss_router"]
+            terms["loss_router"] = losses.router_loss(self.learner.router(image_features), target, o.ROUTER_LOSS)
+            total = total + o.LAMBDA_ROUTER * terms["loss_router"]
         if o.TEXT_LOSS != "none":
             if o.TEXT_LOSS == "templates":
-                parts["loss_text"] = losses.text_loss_templates(features[:, text_rows], hard, o.TAU or 1.0)
+                terms["loss_text"] = losses.text_loss_templates(features[:, text_rows], hard, o.TAU or 1.0)
             else:
-                parts["loss_text"] = losses.text_loss_prototype(features[:, text_rows], prototypes)
-            total = total + o.LAMBDA_TEXT * parts["loss_text"]
-        return total, logits, parts
+                terms["loss_text"] = losses.text_loss_prototype(features[:, text_rows], prototypes)
+            total = total + o.LAMBDA_TEXT * terms["loss_text"]
+        return total, logits, terms
 
     def backward_and_update(self, loss):
         scaled = self.clip.dtype != torch.float32
@@ -203,11 +149,11 @@ class MoCoOp(PromptTrainer):
     # -- checkpoints carry the template groups -------------------------------------------------------------------------------
 
     def checkpoint_extras(self):
-        return {"template_groups": mocoop_groups.to_plain(self.groups)}
+        return {"template_groups": parts.to_plain(self.groups)}
 
     def load_checkpoint_extras(self, extras):
         """Prompts and router of the checkpoint's own groups are evaluated, whatever file this dataset has."""
-        groups = mocoop_groups.from_plain(extras.get("template_groups"))
+        groups = parts.from_plain(extras.get("template_groups"))
         if groups != self.groups:
             print("Using the checkpoint's template groups")
             self.learner = self.learner_for(groups)

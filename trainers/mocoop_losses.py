@@ -1,4 +1,6 @@
 """MoCoOp's mixture and losses as functions of features. B images, C classes, G experts, I templates, E feature width."""
+import math
+
 import torch
 import torch.nn.functional as F
 
@@ -78,7 +80,7 @@ def text_loss_templates(features, hard_features, tau):
     for soft, hard in zip(features, hard_features):
         cosine = torch.einsum("ce,iye->icy", soft, hard) / tau  # [I, C, C]: class c's soft feature, all hard classes y
         log_p = cosine.log_softmax(dim=-1).diagonal(dim1=1, dim2=2)  # [I, C]
-        losses.append(-(log_p.logsumexp(dim=0) - torch.log(torch.tensor(float(len(hard))))).mean())
+        losses.append(-(log_p.logsumexp(dim=0) - math.log(len(hard))).mean())
     return torch.stack(losses).mean()
 
 

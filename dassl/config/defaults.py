@@ -88,6 +88,7 @@ def _dataset():
     c.NUM_LABELED = -1
     c.NUM_SHOTS = -1  # images per class; below 1: all
     c.SUBSAMPLE_CLASSES = "all"  # all, base or new
+    c.FOLDER = ""  # a folder below ROOT, for datasets that are any folder of images
     c.VAL_PERCENT = 0.1
     c.STL10_FOLD = -1
     c.CIFAR_C_TYPE = ""

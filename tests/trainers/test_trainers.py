@@ -1,0 +1,163 @@
+"""Every method in the registry trains, saves, loads and evaluates; MoCoOp's switches all do something."""
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from dassl.engine import TRAINER_REGISTRY
+from dassl.utils import UserError, load_checkpoint
+from prompting import UserError as PromptingError
+
+from tests.trainers.conftest import CLASSES
+
+METHODS = {
+    "ZeroshotCLIP": "vit_b16", "ZeroshotCLIP2": "vit_b16", "LinearProbe": "vit_b16", "CoOp": "vit_b16_ctxv1",
+    "CoCoOp": "vit_b16_c4_ep10_batch1_ctxv1", "KgCoOp": "vit_b16_ep100_ctxv1", "ProGrad": "vit_b16_ep100",
+    "MoCoOp": "vit_b16",
+}  # fmt: skip
+PUBLISHED = Path(__file__).parents[1] / "golden" / "published"
+
+
+def learned(trainer):
+    return {k: v.clone() for k, v in trainer.learner.state_dict().items()} if trainer.learner is not None else {}
+
+
+def test_all_methods_are_covered():
+    assert set(METHODS) <= set(TRAINER_REGISTRY.registered_names())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_train_save_load(method, make_trainer, tmp_path):
+    trainer = make_trainer(method, METHODS[method])
+    before = learned(trainer)
+    trainer.train()
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["status"] == "finished" and results["trainer"] == method and results["metrics"]["total"] == 10
+    after = learned(trainer)
+    if before:
+        assert all(torch.isfinite(v).all() for v in after.values())
+        assert any(not torch.equal(before[k], after[k]) for k in after), "nothing was learned"
+        file = tmp_path / "run" / trainer.model_name / "model.pth.tar-2"
+        saved = load_checkpoint(str(file))["state_dict"]
+        assert set(saved) == set(after), "checkpoints hold what is learned, nothing else"
+    again = make_trainer(method, METHODS[method], out="again")
+    again.load_model(str(tmp_path / "run"), epoch=2)
+    again.test()
+    evaluated = json.loads((tmp_path / "again" / "results.json").read_text())
+    assert evaluated["eval_only"] and evaluated["metrics"]["accuracy"] == results["metrics"]["accuracy"]
+    x = torch.randn(3, 3, 32, 32)
+    assert torch.equal(trainer.model_inference(x), again.model_inference(x))
+
+
+@pytest.mark.parametrize("method", ["CoOp", "MoCoOp"])
+def test_what_is_learned_depends_on_the_seed_alone(method, make_trainer):
+    runs = []
+    for out, disturbance in (("a", 0), ("b", 7)):
+        trainer = make_trainer(method, METHODS[method], "OPTIM.MAX_EPOCH", 1, out=out)
+        torch.rand(disturbance)
+        trainer.train()
+        runs.append(learned(trainer))
+    assert all(torch.equal(runs[0][k], runs[1][k]) for k in runs[0])
+
+
+def test_published_coop_checkpoint_is_evaluated(make_trainer, tmp_path):
+    """Written by CoOp on Dassl, with a pickled scheduler object in it."""
+    folder = tmp_path / "published" / "prompt_learner"
+    folder.mkdir(parents=True)
+    shutil.copy(PUBLISHED / "coop_base_seed1_model.pth.tar-10", folder / "model.pth.tar-10")
+    trainer = make_trainer("CoOp", "vit_b16_ctxv1")
+    trainer.load_model(str(tmp_path / "published"), epoch=10)
+    expected = load_checkpoint(str(folder / "model.pth.tar-10"))["state_dict"]["ctx"]
+    assert torch.equal(trainer.learner.ctx.detach(), expected)
+    trainer.test()
+
+
+def test_class_specific_contexts_refuse_other_classes(make_trainer, tmp_path):
+    options = ("TRAINER.COOP.CTX_INIT", "", "TRAINER.COOP.CSC", True, "TRAINER.COOP.N_CTX", 2)
+    make_trainer("CoOp", "vit_b16_ctxv1", *options, "DATASET.SUBSAMPLE_CLASSES", "base").train()
+    with pytest.raises(UserError, match="shape"):
+        make_trainer("CoOp", "vit_b16_ctxv1", *options, "DATASET.SUBSAMPLE_CLASSES", "new", out="new").load_model(
+            str(tmp_path / "run"), epoch=2
+        )
+
+
+def test_mocoop_evaluates_the_checkpoints_own_groups(make_trainer, tmp_path):
+    """Trained with three experts on the base classes; evaluated on the new ones, where the file has other groups."""
+    file = tmp_path / "three.txt"
+    file.write_text("{} texture.\n\na photo of a {}.\n\nitap of a {}.\n")
+    trained = make_trainer("MoCoOp", "vit_b16", "TRAINER.MOCOOP.TEMPLATES", str(file), "DATASET.SUBSAMPLE_CLASSES", "base")
+    trained.train()
+    file.unlink()
+    new = make_trainer("MoCoOp", "vit_b16", "DATASET.SUBSAMPLE_CLASSES", "new", out="new")
+    assert len(new.groups) != 3
+    new.load_model(str(tmp_path / "run"), epoch=2)
+    assert new.groups == trained.groups and new.num_classes == 2
+    assert all(torch.equal(v, learned(trained)[k]) for k, v in learned(new).items())
+    assert new.model_inference(torch.randn(2, 3, 32, 32)).shape == (2, 2)
+
+
+def test_checkpoint_of_another_method(make_trainer, tmp_path):
+    make_trainer("CoOp", "vit_b16_ctxv1").train()
+    with pytest.raises(UserError, match="CoOp"):
+        make_trainer("KgCoOp", "vit_b16_ep100_ctxv1", out="kg").load_model(str(tmp_path / "run"), epoch=2)
+
+
+SWITCHES = [
+    ("ROUTER_LOSS", "mse"), ("ROUTER_LOSS", "ce"), ("ROUTER_LOSS", "none"), ("ROUTER_TARGET", "true_class"),
+    ("TEXT_LOSS", "prototype"), ("TEXT_LOSS", "none"), ("TEXT_CLASSES", "seen"), ("TOP_K", 1), ("TOP_K", 4), ("TAU", 0.0),
+    ("RENORMALISE", False), ("TUNE_LAYERNORM", True), ("CORRECTION", True), ("FULL_STOP", False), ("LAMBDA_ROUTER", 3.0),
+    ("LAMBDA_TEXT", 1.0), ("GROUPING", "random"),
+]  # fmt: skip
+
+
+def step(trainer):
+    """One training step on fixed images; the loss and what was learned."""
+    torch.manual_seed(3)
+    batch = {"img": torch.randn(4, 3, 32, 32), "label": torch.tensor([0, 2, 1, 0])}
+    trainer.batch_idx, trainer.num_batches = 0, 10
+    summary = trainer.forward_backward(batch)
+    return summary["loss"], learned(trainer)
+
+
+def test_every_switch_of_mocoop_changes_the_computation(make_trainer):
+    base = ("DATASET.SUBSAMPLE_CLASSES", "base", "OPTIM.WARMUP_EPOCH", -1)
+    loss, weights = step(make_trainer("MoCoOp", "vit_b16", *base))
+    for key, value in SWITCHES:
+        other_loss, other = step(make_trainer("MoCoOp", "vit_b16", *base, f"TRAINER.MOCOOP.{key}", value))
+        same = other_loss == loss and weights.keys() == other.keys() and all(torch.equal(weights[k], other[k]) for k in weights)
+        assert not same, f"{key} {value} changes nothing"
+
+
+@pytest.mark.parametrize("method, key, value", [
+    ("MoCoOp", "TRAINER.MOCOOP.ROUTER_LOSS", "kld"), ("MoCoOp", "TRAINER.MOCOOP.TOP_K", 99),
+    ("MoCoOp", "TRAINER.MOCOOP.TEMPLATES", "nowhere.txt"), ("CoOp", "TRAINER.COOP.PREC", "fp8"),
+    ("CoOp", "TRAINER.COOP.CLASS_TOKEN_POSITION", "back"), ("CoOp", "INPUT.SIZE", (64, 64)),
+    ("ProGrad", "TRAINER.COOP.N_CTX", 2), ("ProGrad", "LOSS.NAME", "progrod"), ("KgCoOp", "MODEL.BACKBONE.NAME", "ViT-B/61"),
+])  # fmt: skip
+def test_wrong_values_are_one_line(method, key, value, make_trainer):
+    pairs = (key, value) if key != "MODEL.BACKBONE.NAME" else (key, value, "MODEL.BACKBONE.PATH", "")
+    with pytest.raises((UserError, PromptingError)) as error:
+        make_trainer(method, METHODS[method], *pairs)
+    assert "\n" not in str(error.value) and str(value)[:6] in str(error.value)
+
+
+def test_kgcoop_published_schedule_is_the_cosine_squared(make_trainer):
+    rates = []
+    for double in (False, True):
+        trainer = make_trainer("KgCoOp", METHODS["KgCoOp"], "TRAINER.KGCOOP.DOUBLE_SCHEDULER", double, "OPTIM.MAX_EPOCH", 6)
+        rates.append([])
+        for _ in range(6):
+            rates[-1].append(trainer.get_current_lr())
+            trainer.optim.step()
+            trainer.update_lr()
+    single, squared = rates
+    assert single[0] == squared[0] == 1e-5
+    assert squared[1:] == pytest.approx([0.002 * (lr / 0.002) ** 2 for lr in single[1:]])
+
+
+def test_all_classes_serve_the_text_loss(make_trainer):
+    trainer = make_trainer("MoCoOp", "vit_b16", "DATASET.SUBSAMPLE_CLASSES", "base")
+    hard = trainer.training_targets()[0]
+    assert trainer.num_classes == 3 and hard[0].shape[1] == len(CLASSES)
