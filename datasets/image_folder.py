@@ -25,13 +25,13 @@ class ImageFolder(SplitDataset):
     ignored = ("split_fewshot",)
 
     def __init__(self, cfg):
-        self.dataset_dir = folder_name(cfg)
+        self.dataset_dir = cfg.DATASET.FOLDER
         super().__init__(cfg)
 
     @classmethod
     def preflight(cls, cfg):
         """Raise UserError unless there is a folder of folders."""
-        path = os.path.join(data_root(cfg), folder_name(cfg))
+        path = os.path.join(data_root(cfg), cfg.DATASET.FOLDER)
         if not os.path.isdir(path) or not list_class_folders(path, cls.ignored):
             raise UserError(f"ImageFolder: {path} (DATASET.FOLDER below DATASET.ROOT) must be a folder that holds a "
                             f"folder of images per class, or train/ and test/ with such folders in them")
@@ -61,8 +61,3 @@ class ImageFolder(SplitDataset):
                 raise UserError(f"no images in the class folder {path}; fill it or remove it")
             data.extend(Item(os.path.join(path, image), classes.index(name), name) for image in images)
         return data
-
-
-def folder_name(cfg):
-    """DATASET.FOLDER; "" where the engine in use doesn't have that key."""
-    return cfg.DATASET.get("FOLDER", "")

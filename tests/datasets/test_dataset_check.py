@@ -90,8 +90,8 @@ def test_several_with_a_missing_and_an_unknown_one(tmp_path, counts, capsys):
 
 
 def test_yaml_file(tmp_path, capsys):
-    mini = MINIATURES["EuroSAT"](tmp_path)
+    MINIATURES["EuroSAT"](tmp_path)
     path = tmp_path / "mine.yaml"
-    path.write_text("DATASET:\n  NAME: ImageFolder\n")
-    assert main([str(path), "--root", str(mini.images)]) == 0
+    path.write_text("DATASET:\n  NAME: ImageFolder\n  FOLDER: eurosat/2750\n")
+    assert main([str(path), "--root", str(tmp_path)]) == 0
     assert "ImageFolder:" in capsys.readouterr().out

@@ -63,8 +63,8 @@ def test_folders_that_say_the_split(parted, build, with_val):
 
 def test_yaml_and_no_code(photos, make_cfg, tmp_path):
     path = tmp_path / "photos.yaml"
-    path.write_text("DATASET:\n  NAME: ImageFolder\n")
-    cfg = make_cfg("EuroSAT", ROOT=str(photos))
+    path.write_text("DATASET:\n  NAME: ImageFolder\n  FOLDER: photos\n")
+    cfg = make_cfg("EuroSAT")
     cfg.merge_from_file(str(path))
     assert DATASET_REGISTRY.get(cfg.DATASET.NAME)(cfg).num_classes == 3
 

@@ -62,8 +62,8 @@ def test_own_folder(tmp_path, run):
     """A folder of class folders and one YAML file."""
     mini = MINIATURES["EuroSAT"](tmp_path)
     yaml = tmp_path / "mine.yaml"
-    yaml.write_text("DATASET:\n  NAME: ImageFolder\n")
-    result = run(yaml, "CoOp", "vit_b16_ctxv1", "out", "--root", str(mini.images), "opts", "OPTIM.MAX_EPOCH", "1")
+    yaml.write_text("DATASET:\n  NAME: ImageFolder\n  FOLDER: eurosat/2750\n")
+    result = run(yaml, "CoOp", "vit_b16_ctxv1", "out", "opts", "OPTIM.MAX_EPOCH", "1")
     assert result["classnames"] == sorted(folder.name for folder in mini.images.iterdir()
                                           if folder.is_dir() and folder.name != "split_fewshot")
 
