@@ -128,5 +128,6 @@ def test_published_caches_are_used_as_they_are(golden_dir, root):
         shutil.copy(path, folder)
         dataset = build(root, seed, shots, "all")
         for part, data in (("train", dataset.train_x), ("val", dataset.val)):
-            assert rows(data) == [[pathlib.Path(i._impath).name, i._label, i._classname] for i in cache[part]], path.name
+            expected = [[pathlib.Path(i._impath).name, i._label, i._classname] for i in cache[part]]
+            assert rows(data) == expected, path.name
             assert all(str(root) in item.impath for item in data)
