@@ -1,0 +1,94 @@
+"""Predictions as a picture, in the manner of MoCoOp's Figure 5: images, their classes, the router's weights."""
+import io
+from pathlib import Path
+
+MOST_IMAGES = 100
+HOW_TO_READ = (
+    "An expert is a learned prompt that started from the hard template beside its bar. For each image the router\n"
+    "weighs all experts; the best ones (orange) are mixed, and the image is compared with their mixed text features."
+)
+
+
+def picture(predictions, file, results):
+    """Draw predictions, one row per image: the image, its likeliest classes, and the router's weight of every expert.
+
+    Args:
+        predictions: what ``predict.Predictor`` or ``predict.routing`` returns, 1 to 100 images.
+        file: the picture; its ending says the format (.png, .pdf, .svg ...).
+        results: the run's results.json, for the title.
+
+    Raises:
+        UserError: too many images, an unknown format, a file that can't be written.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    from dassl.utils import UserError, atomic_write, read_image
+
+    kind, known = Path(file).suffix.lstrip(".").lower(), sorted(FigureCanvasAgg.filetypes)
+    if kind not in known:
+        raise UserError(f"{file}: unknown picture format; choose one of .{', .'.join(known)}")
+    if len(predictions) > MOST_IMAGES:
+        raise UserError(f"a picture shows at most {MOST_IMAGES} images, not {len(predictions)}")
+    routed = "experts" in predictions[0]
+    widths = (1, 1.3, 2.2)[: 3 if routed else 2]
+    bars = max(len(p[key]) for p in predictions for key in ("classes", "experts") if key in p)
+    height = max(2.2, 0.6 + 0.2 * bars)  # inches a row
+    size = (13 if routed else 7.5, height * len(predictions) + 0.9)
+    fig = Figure(figsize=size, dpi=120, layout="constrained")
+    axes = fig.subplots(len(predictions), len(widths), squeeze=False, width_ratios=widths)
+    for (image_ax, class_ax, *router_ax), prediction in zip(axes, predictions):
+        image_ax.imshow(read_image(prediction["image"]))
+        image_ax.set_title(_plain(Path(prediction["image"]).name), fontsize=9)
+        image_ax.axis("off")
+        _draw_classes(class_ax, prediction["classes"])
+        if routed:
+            _draw_experts(router_ax[0], prediction["experts"])
+    fig.suptitle(_plain(_title(results)) + ("\n" + HOW_TO_READ if routed else ""), fontsize=10)
+    stream = io.BytesIO()
+    fig.savefig(stream, format=kind)
+    with atomic_write(str(file)) as f:
+        f.write(stream.getvalue())
+
+
+def _title(results):
+    subset = {"base": ", base classes", "new": ", new classes"}.get(results.get("subsample_classes"), "")
+    return f"{results['trainer']} on {results['dataset']}{subset} ({results['backbone']})"
+
+
+def _plain(text):
+    return text.replace("$", r"\$")  # matplotlib would typeset a formula
+
+
+def _bars(ax, labels, values, colours, notes, title):
+    """Horizontal bars from the top, each with its label at the left and a note at its end; values are shares of 1."""
+    rows = range(len(labels))
+    ax.barh(rows, values, color=colours)
+    ax.set_yticks(rows, [_plain(label) for label in labels], fontsize=8)
+    for row, value, note in zip(rows, values, notes):
+        ax.text(value + 0.01, row, note, va="center", fontsize=8)
+    ax.set_xlim(0, 1.4)  # room for the notes
+    ax.set_xticks([0, 0.5, 1], ["0 %", "50 %", "100 %"], fontsize=8)
+    ax.invert_yaxis()
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.set_title(title, fontsize=9)
+
+
+def _draw_classes(ax, classes):
+    values = [c["probability"] for c in classes]
+    colours = ["tab:blue"] + ["lightsteelblue"] * (len(values) - 1)
+    notes = [f"{100 * v:.1f} %" for v in values]
+    _bars(ax, [c["name"] for c in classes], values, colours, notes, "likeliest classes")
+
+
+def _draw_experts(ax, experts):
+    chosen = [e["chosen"] for e in experts]
+    labels = [f'{e["name"]}: "{e["template"]}"' for e in experts]
+    notes = [
+        f"{100 * e['weight']:.1f} %" + (f", {e['mixing']:.2f} of the mixture" if e["chosen"] else "") for e in experts
+    ]
+    colours = ["tab:orange" if c else "lightgrey" for c in chosen]
+    title = f"router's weight of each expert; the {sum(chosen)} in orange are mixed"
+    _bars(ax, labels, [e["weight"] for e in experts], colours, notes, title)
+    for label, picked in zip(ax.get_yticklabels(), chosen):
+        label.set_fontweight("bold" if picked else "normal")
