@@ -37,12 +37,12 @@ def image_root(tmp_path_factory):
 
 @pytest.fixture
 def make_trainer(image_root, tiny_weights, tmp_path):
-    """Function (method, config stem, KEY VALUE …, out=folder name) -> trainer, two epochs, batches of 4, fp32."""
+    """Function (method, config stem, KEY VALUE …, out=run folder, folder=of the YAML file) -> trainer, two epochs, batches of 4, fp32."""
 
-    def make(method, stem, *pairs, out="run"):
+    def make(method, stem, *pairs, out="run", folder=None):
         cfg = get_cfg_default()
         trainers.extend_cfg(cfg)
-        cfg.merge_from_file(str(PROJECT / "configs" / "trainers" / method / f"{stem}.yaml"))
+        cfg.merge_from_file(str(PROJECT / "configs" / "trainers" / (folder or method) / f"{stem}.yaml"))
         usual = {
             "DATASET.NAME": "ImageFolder", "DATASET.ROOT": str(image_root), "DATASET.FOLDER": "mine", "SEED": 1,
             "TRAINER.NAME": method, "MODEL.BACKBONE.PATH": str(tiny_weights), "INPUT.SIZE": (32, 32),
