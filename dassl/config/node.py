@@ -1,4 +1,4 @@
-"""A strict tree of settings: an unknown key or a value of the wrong type is an error that says what to write instead."""
+"""A strict tree of settings: an unknown key or a value of a wrong type is an error that says what to write instead."""
 
 import os.path as osp
 from ast import literal_eval
@@ -22,7 +22,8 @@ class CfgNode(YacsNode):
     def merge_from_list(self, cfg_list):
         """Merge ``[KEY, VALUE, KEY, VALUE, …]`` as written on a command line."""
         if len(cfg_list) % 2:
-            raise UserError(f"settings come in pairs KEY VALUE, but {len(cfg_list)} words were given: {' '.join(map(str, cfg_list))}")
+            words = " ".join(map(str, cfg_list))
+            raise UserError(f"settings come in pairs KEY VALUE, but {len(cfg_list)} words were given: {words}")
         for key, value in zip(cfg_list[::2], cfg_list[1::2]):
             self._set(key, value, "")
 
@@ -107,7 +108,8 @@ def _read_yaml(path):
             _collect(loader, root, "", path, values, lines)
     except yaml.MarkedYAMLError as e:
         mark = e.problem_mark or e.context_mark
-        raise UserError(f"{path}, line {mark.line + 1 if mark else 1}: not valid YAML ({e.problem or e.context})") from e
+        line = mark.line + 1 if mark else 1
+        raise UserError(f"{path}, line {line}: not valid YAML ({e.problem or e.context})") from e
     except yaml.YAMLError as e:
         raise UserError(f"{path}: not valid YAML ({e})") from e
     finally:

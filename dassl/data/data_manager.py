@@ -58,7 +58,7 @@ def build_data_loader(
             "choose a smaller DATALOADER.TRAIN_X.BATCH_SIZE"
         )
     if is_train and n_data < batch_size:
-        print(f"Note: the batch size {batch_size} exceeds the {n_data} training images; each epoch is one batch of {n_data}")
+        print(f"Note: the batch size {batch_size} exceeds the {n_data} training images; they make one batch")
     return loader
 
 

@@ -130,7 +130,7 @@ class RandomClassSampler(EpochSampler):
     def __init__(self, data_source, batch_size, n_ins, seed=0):
         super().__init__(data_source, seed)
         if batch_size < n_ins:
-            raise UserError(f"the batch size {batch_size} is less than N_INS = {n_ins}, the images of a class in a batch")
+            raise UserError(f"the batch size {batch_size} is less than N_INS = {n_ins} images of a class in a batch")
         self.classes = defaultdict(list)
         for index, item in enumerate(data_source):
             self.classes[item.label].append(index)

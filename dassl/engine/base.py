@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 
 from ..data import set_loader_epoch
 from ..utils import UserError, load_checkpoint, save_checkpoint, tolist_if_not
+from .attributes import fingerprints
 from .checkpoint import (
     ResumePoints,
     check_trainer,
@@ -32,6 +33,7 @@ class TrainerBase:
         self._resumed_seconds = 0.0  # of these, those of the runs that this one continues
         self._train_start = None
         self._in_epochs = False
+        self._attributes_at_start = {}
 
     # ---- models ----
 
@@ -106,8 +108,8 @@ class TrainerBase:
         where = f"epoch {getattr(self, 'epoch', 0) + 1}, batch {getattr(self, 'batch_idx', 0) + 1}"
         rates = sorted({f"{g['lr']:.4e}" for o in self._optims.values() if o is not None for g in o.param_groups})
         raise UserError(
-            f"the loss is not finite (infinite or NaN) in {where}, at the learning rate {', '.join(rates) or 'unknown'}; "
-            f"training stops. {self._last_good_checkpoint()} "
+            f"the loss is not finite (infinite or NaN) in {where}, "
+            f"at the learning rate {', '.join(rates) or 'unknown'}; training stops. {self._last_good_checkpoint()} "
             "Try a lower OPTIM.LR, a longer OPTIM.WARMUP_EPOCH, or fp32 in place of fp16"
         )
 
@@ -146,7 +148,7 @@ class TrainerBase:
             )
 
     def load_model(self, directory, epoch=None):
-        """Load the weights saved after ``epoch`` epochs (None: the best model, else the last) of a run in ``directory``.
+        """Load the weights that a run in ``directory`` saved after ``epoch`` epochs (None: the best, else the last).
 
         UserError when there are none, or when they are of another method or of other shapes.
         """
@@ -220,6 +222,7 @@ class TrainerBase:
         """Train from ``start_epoch`` (counted from 0) until ``max_epoch``."""
         self.start_epoch = start_epoch
         self.max_epoch = max_epoch
+        self._attributes_at_start = fingerprints(self)
         self.before_train()  # may set start_epoch, when it resumes
         self._train_start = time.time()
         points = ResumePoints(self.output_dir) if getattr(self, "output_dir", "") else None

@@ -7,7 +7,7 @@ Two kinds of files, all written atomically and made of tensors and plain values:
   trains; they are removed when it ends.
 
 Each holds, beside ``state_dict``, ``optimizer``, ``scheduler``, ``epoch`` and ``val_result``, what an exact resume
-needs: random states, gradient scaler, best result, the trainer's extras and name.
+needs: random states, gradient scaler, best result, the trainer's name, extras and changed attributes.
 """
 
 import os
@@ -25,6 +25,7 @@ from ..utils import (
     set_rng_state,
     torch_save,
 )
+from .attributes import changed_attributes, restore_attributes
 
 RESUME_DIR = "resume"
 KEPT_RESUME_POINTS = 2
@@ -97,6 +98,7 @@ def run_entry(trainer, epoch):
         "scaler": scaler.state_dict() if scaler is not None else None,
         "rng": get_rng_state(),
         "extras": trainer.checkpoint_extras(),
+        "attributes": changed_attributes(trainer, trainer._attributes_at_start),
         "train_seconds": trainer.train_seconds(),
     }
 
@@ -201,6 +203,7 @@ def _restore(trainer, run, entries, where):
         raise UserError(f"{path}: holds the models {', '.join(entries)}, this method has {', '.join(names)}")
     if run.get("extras"):
         trainer.load_checkpoint_extras(run["extras"])
+    restore_attributes(trainer, run.get("attributes") or {})
     for name in names:
         entry, optim, sched = entries[name], trainer._optims[name], trainer._scheds[name]
         load_learned_state(trainer._models[name], entry["state_dict"], where[name])

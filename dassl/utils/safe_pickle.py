@@ -124,7 +124,7 @@ def safe_pickle_load(path, allow=None):
     try:
         return _AllowListUnpickler(io.BytesIO(data), dict(allow or {})).load()
     except RefusedPickle as e:
-        raise UserError(f"{path}: refused, because this pickle wants to use {e}; delete the file if you don't trust it") from e
+        raise UserError(f"{path}: refused, because this pickle wants to use {e}; delete it unless you trust it") from e
     except Exception as e:  # damaged pickles raise whatever their bytes happen to say
         raise _damaged(path, "a pickle file", e) from e
 

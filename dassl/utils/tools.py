@@ -53,9 +53,8 @@ def get_most_similar_str_to_a_from_b(a, b):
 def check_availability(requested, available):
     """Raise UserError, naming the nearest choice, unless ``requested`` is in ``available``."""
     if requested not in available:
-        raise UserError(
-            f'"{requested}" is not available{nearest(requested, available)}; choose from: {", ".join(map(str, available))}'
-        )
+        known = ", ".join(map(str, available))
+        raise UserError(f'"{requested}" is not available{nearest(requested, available)}; choose from: {known}')
 
 
 def tolist_if_not(x):

@@ -138,7 +138,7 @@ def load_pretrained_weights(model, weight_path):
 
 
 def count_num_param(model=None, params=None):
-    """Return the number of values in ``model``'s parameters, or in ``params`` (parameters, or groups of an optimiser)."""
+    """Return the number of values in ``model``'s parameters, or in ``params`` (parameters or optimiser groups)."""
     if model is not None:
         return sum(p.numel() for p in model.parameters())
     if params is None:

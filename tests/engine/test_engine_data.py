@@ -71,8 +71,7 @@ def test_item_of_the_wrapper(make_cfg):
     assert torch.equal(several["img"], several["img3"]) and "img2" in several
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("damage", ["missing", "truncated", "text"])
+@pytest.mark.parametrize("workers, damage", [(0, "missing"), (0, "truncated"), (0, "text"), (1, "truncated")])
 def test_bad_image_is_named_also_from_a_worker(make_cfg, tmp_path, workers, damage):
     path = tmp_path / "bad.png"
     Image.fromarray(np.zeros((30, 30, 3), np.uint8)).save(path)
@@ -82,7 +81,8 @@ def test_bad_image_is_named_also_from_a_worker(make_cfg, tmp_path, workers, dama
     else:
         path.write_bytes(path.read_bytes()[:60] if damage == "truncated" else b"not an image")
     cfg = make_cfg("DATALOADER.NUM_WORKERS", workers)
-    loader = build_data_loader(cfg, data_source=[item] * 4, batch_size=2, tfm=build_transform(cfg, False), is_train=False)
+    tfm = build_transform(cfg, is_train=False)
+    loader = build_data_loader(cfg, data_source=[item] * 4, batch_size=2, tfm=tfm, is_train=False)
     with pytest.raises(UserError) as e:
         list(loader)
     assert str(path) in str(e.value)

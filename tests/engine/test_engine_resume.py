@@ -1,4 +1,4 @@
-"""A killed run resumes to bit-identical parameters, from resume points, published checkpoints, or older ones."""
+"""A killed run resumes to bit-identical parameters and attributes, from resume points or from saved models."""
 
 import shutil
 
@@ -23,7 +23,8 @@ def state_of(trainer):
     momentum = {
         name: [s["momentum_buffer"].clone() for s in optim.state.values()] for name, optim in trainer._optims.items()
     }
-    return state, momentum, trainer.steps
+    plain = (trainer.steps, trainer.counter, [loss.item() for loss in trainer.history])
+    return {**state, "average": trainer.average}, momentum, plain
 
 
 def assert_identical(a, b):

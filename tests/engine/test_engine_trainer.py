@@ -56,7 +56,8 @@ def test_log_has_the_published_lines(make_trainer, tmp_path, golden_file):
         assert len(lines) == epochs * batches
         assert all(EPOCH_LINE.fullmatch(line) for line in lines)
         assert RESULT.search(text) and END.search(text)
-        assert re.search(r"^No checkpoint found, train from scratch\nInitialize tensorboard \(log_dir=\S+\)$", text, re.M)
+        start = r"^No checkpoint found, train from scratch\nInitialize tensorboard \(log_dir=\S+\)$"
+        assert re.search(start, text, re.M)
         assert re.search(r"^Elapsed: 0:00:0\d$", text, re.M)
     rates = re.findall(r"epoch \[(\d)/4\] batch \[1/2\] .* lr (\S+)", log())
     assert rates == [("1", "1.0000e-05"), ("2", "2.0000e-02"), ("3", "1.7071e-02"), ("4", "1.0000e-02")]
@@ -194,8 +195,8 @@ def test_labelled_and_unlabelled_batches(make_trainer, monkeypatch, tmp_path):
     monkeypatch.setitem(TRAINER_REGISTRY._obj_map, "TinyXU", TinyXU)
     monkeypatch.setitem(DATASET_REGISTRY._obj_map, "Unlabelled", Unlabelled)
     for count, batches in (("train_x", 2), ("train_u", 4), ("smaller_one", 2)):
-        trainer = make_trainer("TRAINER.NAME", "TinyXU", "DATASET.NAME", "Unlabelled", "TRAIN.COUNT_ITER", count,
-                               "OPTIM.MAX_EPOCH", 1, "TEST.NO_TEST", True, "OUTPUT_DIR", str(tmp_path / count))  # fmt: skip
+        opts = ["TRAINER.NAME", "TinyXU", "DATASET.NAME", "Unlabelled", "TRAIN.COUNT_ITER", count, "OPTIM.MAX_EPOCH", 1]
+        trainer = make_trainer(*opts, "TEST.NO_TEST", True, "OUTPUT_DIR", f"{tmp_path}/{count}")
         trainer.train()
         assert trainer.seen == [(5, 5, 5)] * batches
 

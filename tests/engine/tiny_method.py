@@ -66,6 +66,9 @@ class TinyCoOp(TrainerX):
         self.optim2 = build_optimizer(None, cfg.OPTIM, param_groups=groups)
         self.register_model("adapter", self.adapter, self.optim2, build_lr_scheduler(self.optim2, cfg.OPTIM))
         self.steps = 0
+        # state in plain attributes, as methods that average weights over the epochs keep it
+        self.counter, self.history = 1, []
+        self.average = None
 
     def forward_backward(self, batch):
         image, label, _ = self.parse_batch_train(batch)
@@ -75,6 +78,10 @@ class TinyCoOp(TrainerX):
         self.steps += 1
         if (self.batch_idx + 1) == self.num_batches:
             self.update_lr()
+            self.counter += 1
+            self.history.append(loss.detach())
+            weights = {key: value.clone() for key, value in self.adapter.state_dict().items()}
+            self.average = {k: v + self.average[k] for k, v in weights.items()} if self.average else weights
         return {"loss": loss.item(), "acc": compute_accuracy(output, label)[0].item()}
 
     def model_inference(self, input):

@@ -110,7 +110,8 @@ class DatasetBase:
         """Raise UserError unless all are domains of this dataset."""
         for domain in input_domains:
             if domain not in self.domains:
-                raise UserError(f'"{domain}" is not a domain of {type(self).__name__}; its domains: {", ".join(self.domains)}')
+                known = ", ".join(self.domains)
+                raise UserError(f'"{domain}" is not a domain of {type(self).__name__}; its domains: {known}')
 
     def download_data(self, url, dst, from_gdrive=True):
         """Download an archive (from Google Drive, or by ``download_url``) and unpack it beside itself."""
