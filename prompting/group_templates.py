@@ -20,8 +20,8 @@ from .tokens import encode
 
 # everyday things of many kinds: what a template adds to a name should show, not the name
 CLASSNAMES = (
-    "dog", "cat", "bird", "fish", "flower", "tree", "car", "airplane", "boat", "house", "bridge", "chair", "cup", "clock",
-    "guitar", "bread", "apple", "mountain", "river", "forest", "person", "face", "shirt", "letter",
+    "dog", "cat", "bird", "fish", "flower", "tree", "car", "airplane", "boat", "house", "bridge", "chair", "cup",
+    "clock", "guitar", "bread", "apple", "mountain", "river", "forest", "person", "face", "shirt", "letter",
 )  # fmt: skip
 FILLERS = {"a", "an", "the", "of", "photo", "in", "is", "my", "this", "there", "one", "i", "from", "with", "to", "and"}
 
@@ -74,8 +74,8 @@ def cluster(templates, features, num_groups, seed=0):
         seed: of the starts.
 
     Returns:
-        list of TemplateGroup, in the order in which ``templates`` first mentions them; in each the template nearest to the
-        centre comes first, the others by distance. Independent of the templates' order otherwise.
+        list of TemplateGroup, in the order in which ``templates`` first mentions them; in each the template nearest to
+        the centre comes first, the others by distance. The templates' order has no other influence.
 
     Raises:
         UserError: more groups than different templates, or fewer than one.
@@ -85,7 +85,8 @@ def cluster(templates, features, num_groups, seed=0):
     from sklearn.exceptions import ConvergenceWarning
 
     if not 1 <= num_groups <= len(templates):
-        raise UserError(f"--groups {num_groups}: the {len(templates)} different templates make 1 to {len(templates)} groups")
+        count = len(templates)
+        raise UserError(f"--groups {num_groups}: {count} different templates make 1 to {count} groups")
     order = sorted(range(len(templates)), key=lambda i: templates[i])
     x = np.asarray(features, dtype=np.float64)[order]
     with warnings.catch_warnings():
@@ -103,22 +104,27 @@ def cluster(templates, features, num_groups, seed=0):
 
 
 def group_names(groups):
-    """A name for each group of templates: the words (two at most) that set it apart, in its first template's order.
+    """A name for each group of templates, no two alike.
 
-    A word counts by the share of the group's templates that have it, less the share of all others'; a group without a
-    word of its own is called after its first template. No two groups have the same name.
+    The words (two at most) that at least half of the group's templates have and that set it apart from the others, or
+    else its first template. A word counts by the share of the group's templates that have it, less that of all others.
     """
-    words = [[set(re.findall(r"[a-z]+(?:-[a-z]+)*", t.lower().replace("{}", " "))) - FILLERS for t in g] for g in groups]
+    words = [[_words(t) for t in group] for group in groups]
     names = []
     for number, own in enumerate(words):
         rest = [w for other, group in enumerate(words) if other != number for w in group]
         inside, outside = Counter(w for t in own for w in t), Counter(w for t in rest for w in t)
-        score = {w: n / len(own) - outside[w] / max(len(rest), 1) for w, n in inside.items()}
-        best = sorted((w for w in score if score[w] > 0), key=lambda w: (-score[w], w))[:2]
+        common = [w for w, n in inside.items() if 2 * n >= len(own)]
+        score = {w: inside[w] / len(own) - outside[w] / max(len(rest), 1) for w in common}
+        best = sorted((w for w in common if score[w] > 0.25), key=lambda w: (-score[w], w))[:2]
         text = " ".join(groups[number]).lower()
-        name = " ".join(sorted(best, key=text.index)).capitalize() or groups[number][0].replace("{}", "...")
-        names.append(name if name not in names else f"{name} {number + 1}")
+        name = " ".join(sorted(best, key=text.index)).capitalize() or groups[number][0].rstrip(".").replace("{}", "...")
+        names.append(name if name not in names else f"{name} ({number + 1})")
     return names
+
+
+def _words(template):
+    return set(re.findall(r"[a-z]+(?:-[a-z]+)*", re.sub(r"{}\w*", " ", template.lower()))) - FILLERS
 
 
 def write_groups(groups, path, header):
@@ -166,7 +172,7 @@ def run(args):
     shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
     write_groups(groups, args.out, [
         f"{len(templates)} templates in {len(groups)} groups: one group, one expert.",
-        f"By k-means (seed {args.seed}) on the text features of {args.backbone}, averaged over {len(names)} class names:",
+        f"By k-means (seed {args.seed}) on the text features of {args.backbone}, averaged over {len(names)} names:",
         f"{shown}. The first template of a group is the nearest to its centre.",
     ])  # fmt: skip
     for group in groups:
@@ -181,7 +187,7 @@ def main(argv=None):
     parser.add_argument("--groups", required=True, type=int, metavar="G", help="number of groups (experts)")
     parser.add_argument("--out", required=True, metavar="FILE", help="group file to write")
     parser.add_argument("--backbone", default="ViT-B/16", help="CLIP model (MODEL.BACKBONE.NAME; default ViT-B/16)")
-    parser.add_argument("--path", default="", help="its weight file (MODEL.BACKBONE.PATH; default: cached or downloaded)")
+    parser.add_argument("--path", default="", help="its weight file (MODEL.BACKBONE.PATH; default: from the network)")
     parser.add_argument("--classes", default="", metavar="A,B,C|FILE",
                         help=f"class names to average over (default: {len(CLASSNAMES)} everyday things)")
     parser.add_argument("--seed", type=int, default=0, help="seed of k-means (default 0)")

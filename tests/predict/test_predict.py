@@ -38,7 +38,8 @@ def test_accuracy_is_that_of_training(world, mocoop):
 def test_probabilities_and_weights(world, mocoop):
     for p in mocoop(world.images[:3], top=99):
         assert len(p["classes"]) == 10 and sum(c["probability"] for c in p["classes"]) == pytest.approx(1, abs=1e-5)
-        assert [c["probability"] for c in p["classes"]] == sorted((c["probability"] for c in p["classes"]), reverse=True)
+        shares = [c["probability"] for c in p["classes"]]
+        assert shares == sorted(shares, reverse=True)
         experts = p["experts"]
         assert sum(e["weight"] for e in experts) == pytest.approx(1, abs=1e-5)
         chosen = [e for e in experts if e["chosen"]]
