@@ -136,14 +136,16 @@ def setup_cfg(args):
 
 def print_args(args, cfg):
     """The header that logs of this family start with; parsers look for it."""
-    for title in ("Arguments", "Config"):
-        line = "*" * (len(title) + 6)
-        print(f"{line}\n** {title} **\n{line}")
-        if title == "Arguments":
-            for key in sorted(vars(args)):
-                print(f"{key}: {getattr(args, key)}")
-        else:
-            print(cfg)
+    print_title("Arguments")
+    for key in sorted(vars(args)):
+        print(f"{key}: {getattr(args, key)}")
+    print_title("Config")
+    print(cfg)
+
+
+def print_title(title):
+    line = "*" * (len(title) + 6)
+    print(f"{line}\n** {title} **\n{line}")
 
 
 @contextlib.contextmanager
@@ -192,7 +194,7 @@ def run_locked(args, cfg):
 
 def explain(error):
     """(exit status, message) for what a user can mend or asked for; None for a bug."""
-    stopped = "; the same command with --resume <output dir> goes on from the last checkpoint"
+    stopped = "; the same command goes on from the last checkpoint in its output folder"
     if isinstance(error, KeyboardInterrupt):
         return EXIT_INTERRUPTED, "interrupted" + stopped
     if isinstance(error, Terminated):
@@ -202,6 +204,10 @@ def explain(error):
     if isinstance(error, OSError) and error.errno in FILE_SYSTEM_ERRORS:
         place = f": {error.filename}" if error.filename else ""
         return EXIT_USER_ERROR, f"error: {FILE_SYSTEM_ERRORS[error.errno]}{place}"
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, which may not be loaded
+        return EXIT_USER_ERROR, (f"error: out of GPU memory ({str(error).splitlines()[0]}); lower "
+                                 "DATALOADER.TRAIN_X.BATCH_SIZE or DATALOADER.TEST.BATCH_SIZE, or set "
+                                 "TRAINER.CHECKPOINTING True")
     if isinstance(error, ModuleNotFoundError) and error.name.split(".")[0] not in OURS:
         return EXIT_USER_ERROR, (f"error: the Python package {error.name} is not installed for {sys.executable}; "
                                  "`make venv` sets up .venv with all of them")

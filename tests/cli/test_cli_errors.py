@@ -106,6 +106,7 @@ def test_output_folder_in_use(fails, arguments, tmp_path):
     (train.Terminated(), 143, "terminated"),
     (OSError(errno.ENOSPC, "No space left on device", "out/log.txt"), 2, "no space left on the disk: out/log.txt"),
     (PermissionError(errno.EACCES, "Permission denied", "out"), 2, "permission denied: out"),
+    (type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory."), 2, "DATALOADER.TRAIN_X.BATCH_SIZE"),
     (ModuleNotFoundError("No module named 'yacs'", name="yacs"), 2, "make venv"),
 ])
 def test_ends_that_are_no_bugs(fails, monkeypatch, error, status, text):
