@@ -5,7 +5,6 @@ from collections import OrderedDict
 
 import numpy as np
 import torch
-from sklearn.metrics import f1_score
 
 from ..utils import UserError, torch_save
 from .build import EVALUATOR_REGISTRY
@@ -66,7 +65,7 @@ class Classification(EvaluatorBase):
         if not self._total:
             raise UserError("nothing to evaluate: the split has no images")
         acc = 100.0 * self._correct / self._total
-        macro_f1 = 100.0 * f1_score(self._y_true, self._y_pred, average="macro", labels=np.unique(self._y_true))
+        macro_f1 = 100.0 * self._macro_f1()
         results = OrderedDict(accuracy=acc, error_rate=100.0 - acc, macro_f1=float(macro_f1))
         print(
             "=> result\n"
@@ -82,6 +81,15 @@ class Classification(EvaluatorBase):
             self._save_confusion_matrix()
         self.last_results = results
         return results
+
+    def _macro_f1(self):
+        """Mean of 2 TP / (2 TP + FP + FN) over the classes that occur: scikit-learn's, which takes seconds to import."""
+        true, pred = np.asarray(self._y_true), np.asarray(self._y_pred)
+        scores = []
+        for label in np.unique(true):
+            hits = np.sum((true == label) & (pred == label))
+            scores.append(2 * hits / (np.sum(true == label) + np.sum(pred == label)))
+        return np.mean(scores)
 
     def per_class(self):
         """Return {label: (correct, total)} for the labels that occur."""

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 
+import numpy as np
 import pytest
 import torch
 from sklearn.metrics import f1_score
@@ -16,7 +17,7 @@ from torch import nn
 from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY, SimpleNet, TrainerXU, build_trainer
-from dassl.evaluation import build_evaluator
+from dassl.evaluation import Classification, build_evaluator
 from dassl.metrics import compute_accuracy, compute_distance_matrix
 from dassl.optim import build_optimizer
 from dassl.utils import Registry, UserError, lock_output_dir, setup_logger
@@ -275,3 +276,13 @@ def test_output_folder_is_locked(tmp_path):
             lock_output_dir(folder)
     assert f"output folder in use by another run (pid {os.getpid()})" in str(e.value)
     lock_output_dir(folder).close()
+
+
+def test_macro_f1_is_scikit_learns():
+    """Also with classes that are never predicted and predictions of classes that don't occur."""
+    rng = np.random.default_rng(0)
+    true, pred = rng.integers(0, 8, 200), rng.integers(2, 11, 200)
+    evaluator = Classification(get_cfg_default(), lab2cname={})
+    evaluator.process(torch.eye(11)[pred], torch.from_numpy(true))
+    expected = 100 * f1_score(true, pred, average="macro", labels=np.unique(true))
+    assert evaluator.evaluate()["macro_f1"] == pytest.approx(expected, abs=1e-10)
