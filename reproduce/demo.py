@@ -2,6 +2,7 @@
 import concurrent.futures
 import signal
 import statistics
+import sys
 import time
 
 from tabulate import tabulate
@@ -55,7 +56,9 @@ class Progress:
         self.reused = self.done = 0
 
     def line(self, word, run, text=""):
-        print(f"[{self.done:>2}/{self.total}] {word:<7} {run.label}{text}", flush=True)
+        # one write: print() writes the line end by itself, and another thread's line may come between
+        sys.stdout.write(f"[{self.done:>2}/{self.total}] {word:<7} {run.label}{text}\n")
+        sys.stdout.flush()
 
     def make(self, chain):
         """Returns True if every run of the chain is finished in the end."""
@@ -141,8 +144,8 @@ def main(args):
         return 130
     total = sum(map(len, found))
     print(f"\n{total} runs in {time.monotonic() - started:.0f} s, {reused} of them finished before; results in {out}\n")
-    seeds = ", ".join(map(str, args.seeds))
-    print(f"Base-to-new, 16 shots, accuracy in %, mean over seeds {seeds} (zero-shot has none); H of the means.\n")
+    seeds = f"seed {args.seeds[0]}" if len(args.seeds) == 1 else f"mean over seeds {', '.join(map(str, args.seeds))}"
+    print(f"Base-to-new, 16 shots, accuracy in %, {seeds} (zero-shot has none); H of the means.\n")
     print(table(args, found, out))
     if not finished:
         print("\nerror: some runs failed, see above; the same command tries them again")
