@@ -5,7 +5,7 @@ from pathlib import Path
 MOST_IMAGES = 100
 HOW_TO_READ = (
     "An expert is a learned prompt that started from the hard template beside its bar. For each image the router\n"
-    "weighs all experts; the best ones (orange) are mixed, and the image is compared with their mixed text features."
+    "weighs all experts (dotted: equal weights); the best (orange) are mixed, and the image is compared with the mixture."
 )
 
 
@@ -31,6 +31,7 @@ def picture(predictions, file, results):
     if len(predictions) > MOST_IMAGES:
         raise UserError(f"a picture shows at most {MOST_IMAGES} images, not {len(predictions)}")
     routed = "experts" in predictions[0]
+    largest = max((e["weight"] for p in predictions for e in p.get("experts", ())), default=1.0)
     widths = (1, 1.3, 2.2)[: 3 if routed else 2]
     bars = max(len(p[key]) for p in predictions for key in ("classes", "experts") if key in p)
     height = max(2.2, 0.6 + 0.2 * bars)  # inches a row
@@ -43,7 +44,7 @@ def picture(predictions, file, results):
         image_ax.axis("off")
         _draw_classes(class_ax, prediction["classes"])
         if routed:
-            _draw_experts(router_ax[0], prediction["experts"])
+            _draw_experts(router_ax[0], prediction["experts"], largest)
     fig.suptitle(_plain(_title(results)) + ("\n" + HOW_TO_READ if routed else ""), fontsize=10)
     stream = io.BytesIO()
     fig.savefig(stream, format=kind)
@@ -60,15 +61,22 @@ def _plain(text):
     return text.replace("$", r"\$")  # matplotlib would typeset a formula
 
 
-def _bars(ax, labels, values, colours, notes, title):
-    """Horizontal bars from the top, each with its label at the left and a note at its end; values are shares of 1."""
+def _bars(ax, labels, values, colours, notes, title, largest=1.0):
+    """Horizontal bars from the top, each with its label at the left and a note at its end; values are shares of 1.
+
+    ``largest``: the value up to which the axis is drawn, the same in every row of a picture.
+    """
+    from matplotlib.ticker import MaxNLocator
+
     rows = range(len(labels))
     ax.barh(rows, values, color=colours)
     ax.set_yticks(rows, [_plain(label) for label in labels], fontsize=8)
+    patch = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # keeps lines off the words
     for row, value, note in zip(rows, values, notes):
-        ax.text(value + 0.01, row, note, va="center", fontsize=8)
-    ax.set_xlim(0, 1.4)  # room for the notes
-    ax.set_xticks([0, 0.5, 1], ["0 %", "50 %", "100 %"], fontsize=8)
+        ax.text(value + 0.01 * largest, row, note, va="center", fontsize=8, bbox=patch)
+    ax.set_xlim(0, 1.4 * largest)  # room for the notes
+    ticks = [t for t in MaxNLocator(4).tick_values(0, largest) if t <= largest]
+    ax.set_xticks(ticks, [f"{100 * t:.3g} %" for t in ticks], fontsize=8)
     ax.invert_yaxis()
     ax.spines[["top", "right"]].set_visible(False)
     ax.set_title(title, fontsize=9)
@@ -81,7 +89,7 @@ def _draw_classes(ax, classes):
     _bars(ax, [c["name"] for c in classes], values, colours, notes, "likeliest classes")
 
 
-def _draw_experts(ax, experts):
+def _draw_experts(ax, experts, largest):
     chosen = [e["chosen"] for e in experts]
     labels = [f'{e["name"]}: "{e["template"]}"' for e in experts]
     notes = [
@@ -89,6 +97,7 @@ def _draw_experts(ax, experts):
     ]
     colours = ["tab:orange" if c else "lightgrey" for c in chosen]
     title = f"router's weight of each expert; the {sum(chosen)} in orange are mixed"
-    _bars(ax, labels, [e["weight"] for e in experts], colours, notes, title)
+    _bars(ax, labels, [e["weight"] for e in experts], colours, notes, title, largest)
+    ax.axvline(1 / len(experts), color="black", linestyle=":", linewidth=1)
     for label, picked in zip(ax.get_yticklabels(), chosen):
         label.set_fontweight("bold" if picked else "normal")
