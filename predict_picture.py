@@ -5,7 +5,7 @@ from pathlib import Path
 MOST_IMAGES = 100
 HOW_TO_READ = (
     "An expert is a learned prompt that started from the hard template beside its bar. For each image the router\n"
-    "weighs all experts (dotted: equal weights); the best (orange) are mixed, and the image is compared with the mixture."
+    "weighs all experts (dotted: equal weights); the best (orange) are mixed, and compared with the image."
 )
 
 
