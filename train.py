@@ -60,6 +60,8 @@ def build_parser():
     parser.add_argument("--model-dir", default="", help="with --eval-only: run folder to load the trained model from")
     parser.add_argument("--load-epoch", type=int, help="with --model-dir: epoch to load (default: the best or last)")
     parser.add_argument("--no-train", action="store_true", help="build everything, then stop")
+    parser.add_argument("--cache-features", action="store_true",
+                        help="keep image features of training batches, for runs with the same seed and batch size")
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE",
                         help="config keys to set, e.g. DATASET.NUM_SHOTS 16 OPTIM.MAX_EPOCH 50")
     return parser
@@ -106,6 +108,7 @@ def reset_cfg(cfg, args):
         ("TRAINER.NAME", args.trainer),
         ("MODEL.BACKBONE.NAME", args.backbone),
         ("MODEL.HEAD.NAME", args.head),
+        ("TRAINER.CACHE_VIEWS", args.cache_features or ""),
     ]
     for key, value in given:
         if value not in (None, ""):

@@ -3,6 +3,8 @@
 A method says what it learns (``build_learner``), its text features (``text_features``) and, where it is more than cross-entropy,
 its loss (``loss``). One frozen CLIP per run, one image encoding per step, text features once per evaluation.
 """
+import functools
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -11,7 +13,9 @@ from dassl.engine import TrainerX
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import load_pretrained_weights
-from prompting import PRECISIONS, UserError, build_plan, encode, hard_tokens, load_clip, plain_text_plan
+from prompting import PRECISIONS, UserError, build_plan, encode, hard_tokens, load_clip, plain_text_plan, unit
+
+from .image_features import ImageFeatures, cache_folder
 
 # On a GPU a kernel costs as much as some hundred tokens: suffixes of neighbouring lengths share a bucket there
 PADDING_ALLOWANCE = {"cuda": 512}
@@ -28,8 +32,14 @@ class PromptTrainer(TrainerX):
 
     @staticmethod
     def extend_cfg(cfg):
-        """TRAINER.CHECKPOINTING: recompute the text tower layer by layer in backward (a tenth of the memory, a third slower)."""
+        """TRAINER.CHECKPOINTING: recompute the text tower layer by layer in backward (a tenth of the memory, a third slower).
+
+        The others are docs/caching.md's.
+        """
         cfg.TRAINER.CHECKPOINTING = False
+        cfg.TRAINER.FEATURE_CACHE = ".features"  # folder of image features, below DATASET.ROOT; "": none
+        cfg.TRAINER.FEATURE_CACHE_GB = 10.0  # above this the least recently used are removed
+        cfg.TRAINER.CACHE_VIEWS = False  # keep features of augmented training images, too (--cache-features)
 
     @property
     def options(self):
@@ -40,6 +50,8 @@ class PromptTrainer(TrainerX):
         precision = cfg.TRAINER[self.section].PREC
         if precision not in PRECISIONS:
             raise UserError(f'TRAINER.{self.section}.PREC "{precision}": choose one of {", ".join(PRECISIONS)}')
+        if cfg.TRAINER.CACHE_VIEWS and not cache_folder(cfg.TRAINER):
+            raise UserError("TRAINER.CACHE_VIEWS (--cache-features) needs a folder, but TRAINER.FEATURE_CACHE is off")
 
     # -- what a method says --------------------------------------------------------------------------------------------------
 
@@ -140,10 +152,37 @@ class PromptTrainer(TrainerX):
         groups = [hard_tokens(template, classnames) for template in templates]
         return self.clip.encode_text(plain_text_plan(groups, PADDING_ALLOWANCE.get(self.device.type, 0)).to(self.device))
 
+    @functools.cached_property
+    def image_features(self):
+        """The cache that evaluations, and with CACHE_VIEWS training, take image features from."""
+        return ImageFeatures(self)
+
+    def takes_features(self, training):
+        """Whether batches may hold features in place of pixels: not where a subclass handles them itself."""
+        doors = ["parse_batch_test", "model_inference"]
+        if training:
+            doors = ["parse_batch_train", "forward_backward", "encode_image"]
+        return all(getattr(type(self), door) is getattr(PromptTrainer, door) for door in doors)
+
+    def run_epoch(self):
+        if not self.cfg.TRAINER.CACHE_VIEWS:
+            return super().run_epoch()
+        with self.image_features.serve("train_loader_x", views=True):
+            super().run_epoch()
+
+    def test(self, split=None):
+        with self.image_features.serve("val_loader", "test_loader"):
+            return super().test(split)
+
+    def features_of(self, images):
+        """Unit features [B, E] of images [B, 3, R, R], or of raw features [B, E] from the cache."""
+        return unit(images) if images.dim() == 2 else self.clip.encode_image(images)
+
     def encode_image(self, images):
-        """Unit image features [B, E] of a training batch; the image encoder is frozen."""
-        with torch.no_grad():
-            return self.clip.encode_image(images)
+        """``features_of`` a training batch, with gradients where a recipe trains layers of the image encoder."""
+        trained = any(p.requires_grad for p in self.clip.visual.parameters())
+        with torch.set_grad_enabled(trained):
+            return self.features_of(images)
 
     def forward_backward(self, batch):
         images, labels = self.parse_batch_train(batch)
@@ -176,7 +215,7 @@ class PromptTrainer(TrainerX):
     def model_inference(self, images):
         if self._prepared is None:
             self._prepared = self.prepare()
-        return self.logits(self.clip.encode_image(images), self._prepared)
+        return self.logits(self.features_of(images), self._prepared)
 
     def adapt_state_dict(self, name, state_dict):
         """Published checkpoints also hold the frozen token vectors of the training classes: dropped."""

@@ -44,9 +44,9 @@ class LinearProbe(PromptTrainer):
     def logits(self, image_features, _=None):
         return self.learner(image_features)
 
-    @torch.no_grad()
-    def model_inference(self, images):
-        return self.learner(self.clip.encode_image(images, raw=True).float())
+    def features_of(self, images):
+        """Features [B, E] as CLIP gives them, not of unit length."""
+        return (images if images.dim() == 2 else self.clip.encode_image(images, raw=True)).float()
 
     def train(self):
         """Fit, save, evaluate."""
@@ -73,7 +73,8 @@ class LinearProbe(PromptTrainer):
         cfg = self.cfg
         tfm = build_transform(cfg, is_train=False)
         loader = build_data_loader(cfg, data_source=items, batch_size=cfg.DATALOADER.TEST.BATCH_SIZE, tfm=tfm, is_train=False)
-        batches = [(self.clip.encode_image(b["img"].to(self.device), raw=True).float().cpu(), b["label"]) for b in loader]
+        loader = self.image_features.batches(loader)
+        batches = [(self.features_of(b["img"].to(self.device)).cpu(), b["label"]) for b in loader]
         return torch.cat([f for f, _ in batches]).numpy(), torch.cat([y for _, y in batches]).numpy()
 
     def search(self, train, val):

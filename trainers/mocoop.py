@@ -97,9 +97,6 @@ class MoCoOp(PromptTrainer):
         scale = 1 / self.options.TAU if self.options.TAU else self.clip.logit_scale
         return scale * losses.mixture_cosine(image_features, features, weights, gram if self.options.RENORMALISE else None)
 
-    def encode_image(self, images):
-        return self.clip.encode_image(images) if len(self.learner.norms) else super().encode_image(images)
-
     # -- loss ----------------------------------------------------------------------------------------------------------------
 
     def training_targets(self):

@@ -1,0 +1,254 @@
+"""Image features of frozen encoders, kept on disk and shared by all runs that would compute the very same ones.
+
+An entry is one safetensors file. Its name is the hash of everything that it is a function of (``identity``); inside
+stand that identity in full, a stamp of the image files, and a hash of the data. All three are checked when it is read.
+Entries are written beside their place and renamed, and computed under a lock, so that of several runs at once one
+computes and the others wait.
+"""
+import contextlib
+import fcntl
+import hashlib
+import inspect
+import json
+import os
+import re
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from .errors import UserError
+
+SUFFIX = ".safetensors"
+_ENTRY = re.compile(r"[0-9a-f]{40}\.safetensors")
+_HEADER = 1000  # bytes of an entry beside data and identity, at most
+_PARTIAL = re.compile(r"\..*\.tmp")
+_ABANDONED_AFTER = 24 * 3600  # seconds after which a partly written file is a killed run's
+
+
+class FeatureCache:
+    """A folder of entries.
+
+    Args:
+        folder: where; created when the first entry is kept.
+        max_gb: when the entries are larger together, the least recently used ones are removed.
+        log: takes the lines that tell what happened.
+    """
+
+    def __init__(self, folder, max_gb, log=print):
+        if max_gb <= 0:
+            raise UserError(f"TRAINER.FEATURE_CACHE_GB {max_gb}: must be above 0 (TRAINER.FEATURE_CACHE \"\": no cache)")
+        self.folder, self.max_bytes, self.log = Path(folder), max_gb * 1e9, log
+        self._writable, self._full = True, False
+
+    def fetch(self, what, identity, stamp, compute):
+        """The entry of ``identity``, computed if it isn't there or no longer true.
+
+        Args:
+            what: its name in the log.
+            identity: JSON data, everything that the features are a function of but for what is in the image files.
+            stamp: text that changes when these do (see ``files_stamp``).
+            compute: function without arguments -> {name: tensor on the CPU}.
+
+        Returns:
+            ({name: tensor}, whether they were read from the disk)
+        """
+        identity = json.dumps(identity, sort_keys=True)
+        path = self.folder / (hashlib.sha256(identity.encode()).hexdigest()[:40] + SUFFIX)
+        tensors = self._read(path, what, identity, stamp, quiet=True)
+        if tensors is not None:
+            return tensors, True
+        with self._lock(path, what):
+            tensors = self._read(path, what, identity, stamp)  # another run may have computed it meanwhile
+            if tensors is not None:
+                return tensors, True
+            tensors = compute()
+            self._write(path, what, tensors, identity, stamp)
+        return tensors, False
+
+    def size(self):
+        """Bytes of all entries."""
+        return sum(size for _, size, _ in self._entries())
+
+    # -- one entry ---------------------------------------------------------------------------------------------------
+
+    def _read(self, path, what, identity, stamp, quiet=False):
+        say = (lambda text: None) if quiet else self.log
+        if not path.is_file():
+            return None
+        try:
+            with safe_open(path, framework="pt") as f:
+                manifest = f.metadata() or {}
+                tensors = {name: f.get_tensor(name).clone() for name in f.keys()}
+        except (OSError, SafetensorError, ValueError) as e:
+            say(f"{path} is damaged ({str(e).splitlines()[0]}); {what}: encoding again")
+            return None
+        if manifest.get("identity") != identity or manifest.get("data") != data_hash(tensors):
+            say(f"{path} is damaged (its contents don't match its own description); {what}: encoding again")
+            return None
+        if manifest.get("stamp") != stamp:
+            say(f"{what}: image files have changed since their features were kept; encoding again")
+            return None
+        with contextlib.suppress(OSError):  # a folder that may only be read; removed by then
+            os.utime(path)  # marks it as used
+        return tensors
+
+    def _write(self, path, what, tensors, identity, stamp):
+        size = sum(t.numel() * t.element_size() for t in tensors.values()) + len(identity) + _HEADER
+        if size > self.max_bytes:
+            limit = megabytes(self.max_bytes)
+            self.log(f"{what}: {megabytes(size)} are more than the feature cache may hold ({limit}); not kept")
+            return
+        if not self._writable:
+            return
+        temporary = None
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            fd, temporary = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=self.folder)
+            os.close(fd)
+            manifest = {"identity": identity, "stamp": stamp, "data": data_hash(tensors)}
+            save_file({name: t.contiguous() for name, t in tensors.items()}, temporary, metadata=manifest)
+            os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files private
+            os.replace(temporary, path)
+            temporary = None
+            self._make_room(path)
+        except (OSError, SafetensorError) as e:  # safetensors reports a full disk as its own error
+            self._writable = False
+            reason = str(e).splitlines()[0]
+            self.log(f"{what}: features can't be kept in {self.folder} ({reason}); the run goes on without")
+        finally:
+            if temporary is not None:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary)
+
+    @contextlib.contextmanager
+    def _lock(self, path, what):
+        """Only one process computes an entry. Where the file system has no locks all do: slower, and no less right."""
+        with contextlib.ExitStack() as stack:
+            try:
+                folder = self.folder / "locks"
+                folder.mkdir(parents=True, exist_ok=True)
+                file = stack.enter_context(open(folder / path.name[:2], "a"))  # at most 256 of them, never removed
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    self.log(f"{what}: another run is encoding images; waiting for it")
+                    fcntl.flock(file, fcntl.LOCK_EX)
+            except OSError:
+                pass
+            yield
+
+    # -- all of them -------------------------------------------------------------------------------------------------
+
+    def _entries(self):
+        """[(time of last use, bytes, path)], oldest first."""
+        found = []
+        with contextlib.suppress(OSError):
+            for entry in os.scandir(self.folder):
+                with contextlib.suppress(OSError):  # removed by another run
+                    if _ENTRY.fullmatch(entry.name):
+                        found.append((entry.stat().st_mtime, entry.stat().st_size, entry.path))
+                    elif _PARTIAL.fullmatch(entry.name) and time.time() - entry.stat().st_mtime > _ABANDONED_AFTER:
+                        os.unlink(entry.path)
+        return sorted(found)
+
+    def _make_room(self, newest):
+        entries = self._entries()
+        total, removed = sum(size for _, size, _ in entries), False
+        for _, size, path in entries:
+            if total <= self.max_bytes:
+                break
+            if path != str(newest):
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
+                    removed = True
+                total -= size
+        if removed and not self._full:
+            self._full = True  # said once
+            self.log(f"The feature cache {self.folder} is full: the least recently used entries make room for new ones")
+
+
+def megabytes(size):
+    """Bytes as text."""
+    return f"{size / 1e6:.1f} MB"
+
+
+def data_hash(tensors):
+    """SHA-256 of names, dtypes, shapes and values."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        t = tensors[name]
+        digest.update(f"{name} {t.dtype} {tuple(t.shape)};".encode())
+        digest.update(_bytes(t))
+    return digest.hexdigest()
+
+
+def files_stamp(paths):
+    """Hash of the sizes and times of files, that changes when one is replaced or written to.
+
+    Raises:
+        UserError: a file is missing.
+    """
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            s = os.stat(path)
+        except OSError as e:
+            raise UserError(f"image not found: {path} ({e.strerror})") from e
+        digest.update(f"{s.st_size} {s.st_mtime_ns} {s.st_ctime_ns};".encode())
+    return digest.hexdigest()
+
+
+def module_hash(module):
+    """SHA-256 of what a module computes: its architecture as far as it shows, and all weights and buffers."""
+    heads = [getattr(m, "num_heads", None) for m in module.modules()]  # not in repr
+    digest = hashlib.sha256(f"{module} {heads}".encode())
+    for name, tensor in module.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
+        digest.update(_bytes(tensor))
+    return digest.hexdigest()
+
+
+def describe(transform):
+    """Text of what a transform does, the same in every process, or None if it can't be told (a function, say)."""
+    if inspect.isroutine(transform):
+        return None
+    if hasattr(transform, "transforms"):  # a chain
+        parts = [describe(t) for t in transform.transforms]
+    elif type(transform).__repr__ is not object.__repr__:
+        text = repr(transform)
+        return None if " at 0x" in text or "Lambda()" in text else text  # torchvision's Lambda hides its function
+    elif not hasattr(transform, "__dict__"):
+        return None
+    else:
+        values = {name: describe(value) for name, value in sorted(vars(transform).items())}
+        parts = [f"{name}={value}" if value else None for name, value in values.items()]
+    return None if None in parts else f"{type(transform).__qualname__}({', '.join(parts)})"
+
+
+def arithmetic(device):
+    """Text of what decides over the last bits of a result: device, threads, library versions."""
+    import open_clip
+    import PIL
+    import torchvision
+
+    device = torch.device(device)
+    if device.type == "cuda":
+        where = torch.cuda.get_device_name(device)
+    else:
+        where = f"{device.type} {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
+    versions = f"torch {torch.__version__}, torchvision {torchvision.__version__}, open_clip {open_clip.__version__}"
+    return f"{where}, {torch.get_float32_matmul_precision()}, {versions}, Pillow {PIL.__version__}"
+
+
+def _bytes(tensor):
+    return memoryview(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+
+
+def _umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,158 @@
+"""Lets a trainer whose image encoder is frozen take features from the cache in place of encoding images.
+
+Bit for bit what it would compute: a batch's features depend in their last bits on the other images of the batch and on
+the machine, so an entry belongs to one sequence of batches (with the seeds of their augmentation) and one arithmetic.
+"""
+import contextlib
+import hashlib
+import os
+import sys
+
+import torch
+from torch.utils.data import default_collate
+from tqdm import tqdm
+
+from dassl.data import DatasetWrapper, SampleIndex, set_loader_epoch
+from dassl.utils import UserError
+from prompting.feature_cache import FeatureCache, arithmetic, describe, files_stamp, megabytes, module_hash
+
+
+class ImageFeatures:
+    """The feature cache of one run.
+
+    Args:
+        trainer: a PromptTrainer, built.
+    """
+
+    def __init__(self, trainer):
+        self.trainer, options = trainer, trainer.cfg.TRAINER
+        self.root = os.path.abspath(os.path.expanduser(trainer.cfg.DATASET.ROOT))
+        folder = cache_folder(options)
+        self.cache = FeatureCache(os.path.join(self.root, folder), options.FEATURE_CACHE_GB) if folder else None
+        self._encoder = None  # (marks of its weights, hash)
+        self._said = set()
+
+    @contextlib.contextmanager
+    def serve(self, *loaders, views=False):
+        """In this block the trainer's loaders of these names deliver raw features [B, E] as ``img``, where possible.
+
+        views: they are training loaders, whose images are augmented.
+        """
+        trainer = self.trainer
+        originals = {name: getattr(trainer, name) for name in loaders}
+        try:
+            for name, loader in originals.items():
+                setattr(trainer, name, self.batches(loader, views))
+            yield
+        finally:
+            for name, loader in originals.items():
+                setattr(trainer, name, loader)
+
+    def batches(self, loader, views=False):
+        """``loader``, or the same batches with features in place of pixels."""
+        if loader is None or self.cache is None:
+            return loader
+        obstacle = self._obstacle(loader, views)
+        if obstacle:
+            self._say(f"Image features are not cached: {obstacle}")
+            return loader
+        return _Batches(self, loader, views)
+
+    def _obstacle(self, loader, views):
+        if any(p.requires_grad for p in self.trainer.clip.visual.parameters()):
+            return "this recipe trains layers of the image encoder"
+        if not self.trainer.takes_features(views):
+            return f"{type(self.trainer).__name__} works on the images itself"
+        dataset = loader.dataset
+        if type(dataset) is not DatasetWrapper or dataset.k_tfm > 1 or dataset.return_img0:
+            return "this run's data are more than one image per sample"
+        if describe(dataset.transform) is None:
+            return "what this run's transform does can't be told from it"
+        if views and self.trainer.cfg.SEED < 0:
+            return "without --seed, no other run sees the same training images"
+        return ""
+
+    def _say(self, text):
+        if text not in self._said:
+            self._said.add(text)
+            print(text)
+
+    def encoder_hash(self):
+        """Hash of the image encoder, computed anew when a weight has changed."""
+        visual = self.trainer.clip.visual
+        marks = [(t.data_ptr(), t._version) for t in visual.state_dict(keep_vars=True).values()]
+        if self._encoder is None or self._encoder[0] != marks:
+            self._encoder = marks, module_hash(visual)
+        return self._encoder[1]
+
+    def fetch(self, loader, plan, views):
+        """Raw features [n, E] of the batches in ``plan``, from the cache or by way of ``loader``."""
+        trainer, dataset = self.trainer, loader.dataset
+        used = sorted({int(i) for batch in plan for i in batch})
+        paths = [dataset.data_source[i].impath for i in used]
+        seeds = [[(int(i), i.rng_seed if views else None) for i in batch] for batch in plan]
+        names = [os.path.relpath(path, self.root) for path in paths]
+        identity = {
+            "dataset": trainer.cfg.DATASET.NAME, "images": len(used), "batches": len(plan),
+            "encoder": self.encoder_hash(), "precision": str(trainer.clip.dtype),
+            "transform": describe(dataset.transform), "arithmetic": arithmetic(trainer.device), "samples": _hash(names), "order": _hash(seeds),
+        }  # fmt: skip
+        kind = "training views" if views else f"{len(used):,} images"
+
+        def compute():
+            return {"features": self._encode(loader, plan)}
+
+        tensors, read = self.cache.fetch(f"Image features of {kind}", identity, files_stamp(paths), compute)
+        if views:
+            self._say(f"Image features of training views: {'read from' if read else 'encoded;'} {self.cache.folder}"
+                      f"{'' if read else ' keeps what it has room for'}")
+        else:
+            size = megabytes(sum(t.numel() * t.element_size() for t in tensors.values()))
+            total = f"{self.cache.folder} (which holds {megabytes(self.cache.size())})"
+            print(f"Image features of {kind}: {size}{' read from' if read else ', encoded for'} {total}")
+        return tensors["features"]
+
+    @torch.no_grad()
+    def _encode(self, loader, plan):
+        features = []
+        for batch, indices in zip(tqdm(loader, disable=not sys.stderr.isatty(), leave=False), plan, strict=True):
+            if batch["index"].tolist() != [int(i) for i in indices]:
+                raise UserError("this data loader's order can't be foretold; set TRAINER.FEATURE_CACHE to \"\"")
+            images = batch["img"].to(self.trainer.device, non_blocking=True)
+            features.append(self.trainer.clip.encode_image(images, raw=True).cpu())
+        return torch.cat(features)
+
+
+class _Batches:
+    """The batches of a loader with raw features [B, E] as ``img``."""
+
+    def __init__(self, owner, loader, views):
+        self.owner, self.loader, self.views = owner, loader, views
+
+    def __len__(self):
+        return len(self.loader)
+
+    def __iter__(self):
+        sampler, source = self.loader.sampler, self.loader.dataset.data_source
+        epoch = getattr(sampler, "epoch", 0)
+        set_loader_epoch(self.loader, epoch)
+        plan = list(self.loader.batch_sampler)
+        if self.views and not all(isinstance(i, SampleIndex) for batch in plan for i in batch):
+            yield from self.loader  # augmented at random
+            return
+        set_loader_epoch(self.loader, epoch)  # so that the loader, if it is needed, draws the same once more
+        features = self.owner.fetch(self.loader, plan, self.views)
+        for indices, part in zip(plan, features.split([len(batch) for batch in plan])):
+            items = [(int(i), source[i]) for i in indices]
+            rows = [{"label": d.label, "domain": d.domain, "impath": d.impath, "index": i} for i, d in items]
+            yield {**default_collate(rows), "img": part}
+
+
+def cache_folder(options):
+    """The folder that TRAINER.FEATURE_CACHE names; "" where it switches the cache off."""
+    folder = os.path.expanduser(options.FEATURE_CACHE)
+    return "" if folder in ("False", "None", "off") else folder
+
+
+def _hash(value):
+    return hashlib.sha256(repr(value).encode()).hexdigest()
