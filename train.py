@@ -140,7 +140,7 @@ def setup_cfg(args):
 def print_args(args, cfg):
     """The header that logs of this family start with; parsers look for it."""
     print_title("Arguments")
-    for key in sorted(vars(args)):
+    for key in sorted(vars(args).keys() - {"cache_features"}):  # not upstream's; stands in the config
         print(f"{key}: {getattr(args, key)}")
     print_title("Config")
     print(cfg)
