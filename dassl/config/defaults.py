@@ -102,6 +102,7 @@ def _dataloader():
     c.NUM_WORKERS = 4
     c.K_TRANSFORMS = 1  # views per training image
     c.RETURN_IMG0 = False  # also return the image without augmentation
+    c.DECODED_MB = 256.0  # decoded training images that a process keeps in memory; 0: none
     c.TRAIN_X = CN()
     c.TRAIN_X.SAMPLER = "RandomSampler"
     c.TRAIN_X.BATCH_SIZE = 32

@@ -153,6 +153,8 @@ class DatasetWrapper(TorchDataset):
         self.is_train = is_train
         self.k_tfm = cfg.DATALOADER.K_TRANSFORMS if is_train else 1
         self.return_img0 = cfg.DATALOADER.RETURN_IMG0
+        self._decoded = {}  # path → image; test images are read once, so they aren't kept
+        self._room = cfg.DATALOADER.DECODED_MB * 2**20 if is_train else 0
         if self.k_tfm > 1 and transform is None:
             raise UserError(f"DATALOADER.K_TRANSFORMS is {self.k_tfm}, but there is no transform (INPUT.NO_TRANSFORM)")
 
@@ -167,7 +169,7 @@ class DatasetWrapper(TorchDataset):
     def __getitem__(self, idx):
         item = self.data_source[idx]
         output = {"label": item.label, "domain": item.domain, "impath": item.impath, "index": int(idx)}
-        img0 = read_image(item.impath)
+        img0 = self._read(item.impath)
         if isinstance(idx, SampleIndex):
             with seeded_rng(idx.rng_seed):
                 output.update(self._views(img0))
@@ -176,6 +178,17 @@ class DatasetWrapper(TorchDataset):
         if self.return_img0:
             output["img0"] = self.to_tensor(img0)
         return output
+
+    def _read(self, path):
+        kept = self._decoded.get(path)
+        if kept is not None:
+            return kept.copy()  # a transform may write to it
+        img = read_image(path)
+        size = img.width * img.height * 3
+        if size <= self._room:
+            self._room -= size
+            self._decoded[path] = img.copy()
+        return img
 
     def _views(self, img0):
         if self.transform is None:

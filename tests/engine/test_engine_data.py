@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dassl.data import DataManager, DatasetWrapper, SampleIndex, build_data_loader, set_loader_epoch
+from dassl.data import DataManager, DatasetWrapper, SampleIndex, build_data_loader, data_manager, set_loader_epoch
 from dassl.data.datasets import DatasetBase, Datum
 from dassl.data.samplers import build_sampler
 from dassl.data.transforms import AVAI_CHOICES, build_transform
@@ -161,3 +161,19 @@ def test_fewshot_draw_is_pythons(image_root):
 def test_missing_image_of_a_dataset_is_an_error():
     with pytest.raises(UserError, match="/nowhere/a.png"):
         Datum("/nowhere/a.png")
+
+
+def test_decoded_training_images_stay_in_memory_up_to_a_limit(make_cfg, monkeypatch):
+    read = []
+    monkeypatch.setattr(data_manager, "read_image", lambda path: (read.append(path), read_image(path))[1])
+    epochs, paths = [], []
+    for megabytes in (0.0, 256.0, 3.5 * 12 * 14 * 3 / 2**20):  # the last: three images
+        loader = DataManager(make_cfg("DATALOADER.DECODED_MB", megabytes)).train_loader_x
+        epochs.append([epoch_batches(loader, epoch) for epoch in (0, 1)])
+        paths.append(read.copy())
+        read.clear()
+    uncached, all_kept, three_kept = paths
+    assert len(uncached) == 20 and sorted(all_kept) == sorted(set(uncached))
+    again = [path for path in uncached[10:] if path not in uncached[:3]]
+    assert three_kept == uncached[:10] + again and len(again) < 10
+    assert all(same([a], [b]) for other in epochs[1:] for x, y in zip(epochs[0], other) for a, b in zip(x, y))
