@@ -1,4 +1,4 @@
-"""Digits: scikit-learn's 1,797 handwritten digits, 8 x 8 pixels scaled up: real images, built in."""
+"""Digits: scikit-learn's 1,797 handwritten digits, 8 x 8 pixels in chalk: real handwriting, built in."""
 
 from dassl.data.datasets import DATASET_REGISTRY
 

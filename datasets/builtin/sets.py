@@ -10,7 +10,6 @@ import hashlib
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
 from .atlas import CELL, load_atlas
 from .captions import OBJECT_NAMES, PATTERN_NAMES
@@ -21,19 +20,21 @@ from .styles import POSED, STYLE_ID, STYLES
 TRAIN, VAL, TEST = 40, 8, 30  # images per class of a drawn set: a pool to draw few-shot samples from, and two fixed parts
 STYLE_TEST = 20  # images per class of a test-only set
 DIGITS_TRAIN, DIGITS_VAL = 50, 10  # of about 180 per class; the rest is for testing
+DIGIT_PIXEL = 5  # side of a digit's pixel
+CHALK, BOARD = (.9, .9, .8), (.1, .3, .2)
 PHOTO_SHARE = .7  # the other images of a drawn set have one of the other styles
 CLASS_SEED = 99  # seed of the classes' prototypes
 
 PARTS = ("train", "val", "test")
 PIXELS = {
-    "digits": "08b656197e938212bc15395646820a53c909c0dc799ba89a8b02ba454eb71c3d",
-    "letters": "92d9580d8a79ef3a2be310bca314f642adcdca163831e3c602c2f547be06b308",
+    "digits": "36330638807fb458712a820c13f535a65190cd789f3b19ae7f9156019050a8e1",
+    "letters": "b35c8be4fd042acbb0a70b3a5b66f808915dc4e2a2bd27a3df7d18343d97046d",
     "shapes": "0a712cb686846c0da0eeec4223b7b3917cc2638f5b197a38337a6c674bc34018",
     "textures": "18409a3c69e3214d99cabc0ffd822f7a33e20e76c44bb6e6f44c3e76919387ce",
-    "letters_sketch": "674a971d5df619913e5d6307de35ea7d3a6b1e08dd73d422dd8df65af132f4f3",
-    "letters_dark": "4673c1c0c1dba3f67b04c83d8cefae2a5fbbcf8b7fc6986ff934278c02f06169",
-    "letters_blurry": "fba586e7333a88a102ee5d35d344933176ed9de9df4fb2780c914f7c47c3aee6",
-    "letters_painting": "eb30a857e56bfd8e832afe9fc36bcbe4b504d79d9d76a8071429021235a5db24",
+    "letters_sketch": "b79b8c28d365e6f2a276bc70a582d44a2d6ae6bf6a60d5d6d5a3cad30d92e029",
+    "letters_dark": "47204f49eb682857079235205afc122a62b8956c4b85ca47895785946a4b5658",
+    "letters_blurry": "0ab35db4835355308a327ec6f117efcba8475ea876a600772bb0cc5cff06f092",
+    "letters_painting": "ef8548a675f6d2ddc8d5dec7ac0897e0b4acf1bffd15ae7956c6dec365374ccb",
 }
 
 
@@ -49,7 +50,7 @@ class Shift:
 
 OBJECT_COLOURS = ((.95, .75, .25), (.75, .25, .35)), ((.12, .2, .3), (.3, .4, .35))
 OBJECT_POSE = Pose(rotation=12, scale=(.5, .75), shift=.2, shear=.08)
-LETTER_SHIFT = Shift(*OBJECT_COLOURS, OBJECT_POSE, (.6, 1.2), warp=.12)
+LETTER_SHIFT = Shift(*OBJECT_COLOURS, OBJECT_POSE, (.6, 1.2), warp=.15)
 SHAPE_SHIFT = Shift(*OBJECT_COLOURS, OBJECT_POSE, (.6, 1.2), warp=.16)
 TEXTURE_SHIFT = Shift(((.8, .7, .5), (.35, .25, .2)), ((.8, .7, .5), (.8, .7, .5)),
                       Pose(rotation=20, scale=(.6, .8), shear=.3), (1.1, 1.5))
@@ -126,13 +127,18 @@ def drawn_set(draw, names, shift, seed, style=None, sizes=(TRAIN, VAL, TEST)):
     return parts
 
 
-def scan_digits():
-    """Part -> (images, labels) of scikit-learn's 1,797 handwritten digits, 8 x 8 pixels, scaled up to 48 x 48."""
+def chalk_digits():
+    """Part -> (images, labels) of scikit-learn's 1,797 handwritten digits.
+
+    Each of the 8 x 8 grey pixels is a square of 5 x 5, chalk on a green board: nothing is interpolated, and the set has a palette
+    of its own like the others.
+    """
     from sklearn.datasets import load_digits
     digits = load_digits()
-    small = np.pad((digits.images * (255 / 16)).astype(np.uint8), ((0, 0), (1, 1), (1, 1)))
-    images = np.stack([np.asarray(Image.fromarray(a).resize((SIDE, SIDE), Image.BICUBIC)) for a in small])
-    images = images[..., None].repeat(3, -1)
+    border = (SIDE - 8 * DIGIT_PIXEL) // 2
+    ink = (digits.images / 16).repeat(DIGIT_PIXEL, 1).repeat(DIGIT_PIXEL, 2)
+    ink = np.pad(ink, ((0, 0), (border, border), (border, border)))[..., None]
+    images = ((ink * np.array(CHALK) + (1 - ink) * np.array(BOARD)) * 255).astype(np.uint8)
     labels = np.array([DIGIT_CLASSES.index(name) for name in DIGIT_NAMES])[digits.target]
     ends = (0, DIGITS_TRAIN, DIGITS_TRAIN + DIGITS_VAL, None)
     rows = [np.flatnonzero(labels == c) for c in range(10)]
@@ -153,7 +159,7 @@ def make(name):
         train and val. Labels count through `CLASSES[name]`.
     """
     if name == "digits":
-        return scan_digits()
+        return chalk_digits()
     if name == "letters":
         return drawn_set(draw_objects, LETTER_NAMES, LETTER_SHIFT, seed=1)
     if name == "shapes":

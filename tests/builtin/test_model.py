@@ -3,7 +3,6 @@ import hashlib
 import re
 from pathlib import Path
 
-import numpy as np
 import open_clip
 import pytest
 import torch
@@ -15,7 +14,8 @@ from prompting.templates import SELECTED_TEMPLATES
 FOLDER = Path(__file__).resolve().parents[2] / "models" / "builtin"
 TEMPLATES = FOLDER.parents[1] / "templates"
 
-# Zero-shot accuracy over all classes, from and to; and how far a linear probe and CoOp lie above zero-shot on base classes.
+# Zero-shot accuracy over all classes, from and to; and how far a linear probe and CoOp lie above zero-shot on base classes
+# (one seed here, to be quick; the README has the mean of three).
 ZERO_SHOT = {"digits": (75, 95), "letters": (50, 85), "shapes": (35, 75), "textures": (60, 95)}
 PROBE_GAIN = {"digits": 5, "letters": 15, "shapes": 15}
 COOP_GAIN = {"digits": 4, "letters": 4}
@@ -86,13 +86,12 @@ def test_zero_shot(features, name):
 
 @pytest.mark.parametrize("name", PROBE_GAIN)
 def test_linear_probe_gains(features, name):
-    probe = np.mean([features(name).linear_probe(seed) for seed in score.SEEDS])
-    assert probe >= features(name).zero_shot("base") + PROBE_GAIN[name]
+    assert features(name).linear_probe(seed=1) >= features(name).zero_shot("base") + PROBE_GAIN[name]
 
 
 @pytest.mark.parametrize("name", COOP_GAIN)
 def test_coop_gains_on_base_classes(features, name):
-    base = np.mean([features(name).coop(seed)[0] for seed in score.SEEDS])
+    base, _ = features(name).coop(seed=1)
     assert base >= features(name).zero_shot("base") + COOP_GAIN[name]
 
 
