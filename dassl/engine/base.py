@@ -13,6 +13,7 @@ from .attributes import fingerprints
 from .checkpoint import (
     ResumePoints,
     check_trainer,
+    frozen_samples,
     load_learned_state,
     model_entry,
     resume,
@@ -34,6 +35,7 @@ class TrainerBase:
         self._train_start = None
         self._in_epochs = False
         self._attributes_at_start = {}
+        self._frozen_at_start = {}
 
     # ---- models ----
 
@@ -88,6 +90,28 @@ class TrainerBase:
         """Clear the gradients, compute them, take a step."""
         self.model_zero_grad(names)
         self.model_backward(loss)
+        self.model_update(names)
+
+    def prograd_backward_and_update(self, loss_a, loss_b, lambda_=1, names=None):
+        """Take a step down ``loss_a``; where its gradient opposes ``loss_b``'s, ``lambda_`` times its part along that
+        is removed, parameter by parameter.
+
+        Trainer files of ProGrad and of methods built on it expect this of their engine.
+        """
+        names = self.get_model_names(names)
+        for loss in (loss_a, loss_b):
+            self.detect_anomaly(loss)
+        parameters = [p for name in names for p in self._models[name].parameters() if p.requires_grad]
+        guides = torch.autograd.grad(loss_b, parameters, retain_graph=True, allow_unused=True)
+        self.model_zero_grad(names)
+        loss_a.backward()
+        for p, guide in zip(parameters, guides):
+            if p.grad is None or guide is None:
+                continue
+            direction = guide / torch.linalg.norm(guide)
+            along = torch.dot(p.grad.flatten(), direction.flatten())
+            if along < 0:
+                p.grad = p.grad - lambda_ * along * direction
         self.model_update(names)
 
     def update_lr(self, names=None):
@@ -223,6 +247,7 @@ class TrainerBase:
         self.start_epoch = start_epoch
         self.max_epoch = max_epoch
         self._attributes_at_start = fingerprints(self)
+        self._frozen_at_start = {name: frozen_samples(model) for name, model in self._models.items()}
         self.before_train()  # may set start_epoch, when it resumes
         self._train_start = time.time()
         points = ResumePoints(self.output_dir) if getattr(self, "output_dir", "") else None

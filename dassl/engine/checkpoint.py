@@ -16,6 +16,8 @@ import re
 import shutil
 import time
 
+import torch
+
 from ..utils import (
     DamagedFileError,
     UserError,
@@ -33,17 +35,31 @@ KEPT_RESUME_POINTS = 2
 RESUME_POINT_THRIFT = 20
 
 
-def learned_state(model):
+def frozen_samples(model):
+    """Return {name: about 64 of its values} for the frozen parameters, by which a later change of them shows."""
+    frozen = {name: p.detach().flatten() for name, p in _parameters(model).items() if not p.requires_grad}
+    return {name: p[:: max(len(p) // 64, 1)].clone() for name, p in frozen.items()}
+
+
+def learned_state(model, frozen_at_start=None):
     """Return the part of ``model.state_dict()`` that training changes: no frozen parameters.
 
+    Of these, the ones that differ from their samples in ``frozen_at_start`` are kept: methods that average weights over
+    the epochs, or that keep a momentum copy, write to frozen parameters.
     A model without any learnable parameter (a teacher that is a moving average, say) was registered in order to be
     saved: all of it is.
     """
-    parameters = dict(model.named_parameters(remove_duplicate=False))
-    frozen = {name for name, p in parameters.items() if not p.requires_grad}
-    if len(frozen) == len(parameters):
-        frozen = set()
+    frozen = frozen_samples(model)
+    if len(frozen) == len(_parameters(model)):
+        return model.state_dict()
+    for name, before in (frozen_at_start or {}).items():
+        if name in frozen and not torch.equal(frozen[name], before.to(frozen[name])):
+            del frozen[name]
     return {key: value for key, value in model.state_dict().items() if key not in frozen}
+
+
+def _parameters(model):
+    return dict(model.named_parameters(remove_duplicate=False))
 
 
 def load_learned_state(model, state_dict, where):
@@ -80,7 +96,7 @@ def model_entry(trainer, name, val_result=None):
     """Return what is saved of one registered model."""
     optim, sched = trainer._optims[name], trainer._scheds[name]
     return {
-        "state_dict": learned_state(trainer._models[name]),
+        "state_dict": learned_state(trainer._models[name], trainer._frozen_at_start.get(name)),
         "optimizer": None if optim is None else optim.state_dict(),
         "scheduler": None if sched is None else sched.state_dict(),
         "val_result": val_result,

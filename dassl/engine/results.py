@@ -21,8 +21,11 @@ from ..utils import write_json
 RESULTS_VERSION = 1
 
 
-def write_results(trainer, split, seconds, eval_only):
-    """Write ``results.json`` into the trainer's output folder; ``seconds``: {"train", "test", "total"}."""
+def write_results(trainer, evaluated, split, seconds, eval_only):
+    """Write ``results.json`` into the trainer's output folder.
+
+    ``evaluated``: what the evaluator returned; ``seconds``: {"train", "test", "total"}.
+    """
     cfg, dataset = trainer.cfg, trainer.dm.dataset
     splits = {name: getattr(dataset, name) or [] for name in ("train_x", "val", "test")}
     results = {
@@ -35,7 +38,7 @@ def write_results(trainer, split, seconds, eval_only):
         "seed": cfg.SEED,
         "backbone": cfg.MODEL.BACKBONE.NAME,
         "split": split,
-        "metrics": _metrics(trainer.evaluator, trainer.num_classes),
+        "metrics": _metrics(evaluated, trainer.evaluator, trainer.num_classes),
         "classnames": list(dataset.classnames),
         "eval_only": eval_only,
         "epochs": cfg.OPTIM.MAX_EPOCH,
@@ -61,8 +64,8 @@ def data_hash(splits, root):
     return digest.hexdigest()
 
 
-def _metrics(evaluator, num_classes):
-    metrics = {name: float(value) for name, value in evaluator.last_results.items()}
+def _metrics(evaluated, evaluator, num_classes):
+    metrics = {name: float(value) for name, value in evaluated.items()}
     if isinstance(evaluator, Classification):
         true, pred = evaluator.y_true, evaluator.y_pred
         metrics["total"] = len(true)

@@ -175,22 +175,23 @@ class SimpleTrainer(TrainerBase):
         for name, value in results.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch)
         if not self._in_epochs:
-            self._write_results(split, time.time() - start)
+            self._write_results(results, split, time.time() - start)
         return next(iter(results.values()))
 
-    def _write_results(self, split, test_seconds):
+    def _write_results(self, results, split, test_seconds):
         seconds = {
             "train": self.train_seconds(),
             "test": test_seconds,
             "total": self._resumed_seconds + time.time() - self._time_created,
         }
-        write_results(self, split, seconds, eval_only=not self._trained)
+        write_results(self, results, split, seconds, eval_only=not self._trained)
         self._results_written = True
 
     def ensure_results(self):
         """Write ``results.json`` after an evaluation by a ``test`` that doesn't: one that a method overrides."""
-        if not self._results_written and self.evaluator.last_results is not None:
-            self._write_results(self.cfg.TEST.SPLIT, None)
+        results = getattr(self.evaluator, "last_results", None)  # evaluators of others don't keep them
+        if not self._results_written and results is not None:
+            self._write_results(results, self.cfg.TEST.SPLIT, None)
 
     def model_inference(self, input):
         """Return the scores [B, C] of an input batch."""

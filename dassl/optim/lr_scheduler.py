@@ -67,6 +67,63 @@ class WarmupScheduler(LRScheduler):
             group["lr"] = lr
 
 
+class _SuccessorScheduler(LRScheduler):
+    """A warm-up of ``warmup_epoch`` steps, after which ``successor``, a scheduler of the same optimiser, takes over."""
+
+    def __init__(self, optimizer, successor, warmup_epoch, last_epoch=-1):
+        self.successor = successor
+        self.warmup_epoch = warmup_epoch
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self):
+        """Return the rate of each parameter group."""
+        if self.last_epoch >= self.warmup_epoch:
+            return self.successor.get_last_lr()
+        return [self.warmup_lr(self.last_epoch, base) for base in self.base_lrs]
+
+    def step(self, epoch=None):
+        """Take a step."""
+        if self.last_epoch >= self.warmup_epoch:
+            self.successor.step(epoch)
+            self._last_lr = self.successor.get_last_lr()
+        else:
+            super().step(epoch)
+
+    def state_dict(self):
+        """Return the state of both schedulers as plain data."""
+        names = ("last_epoch", "base_lrs", "_last_lr", "_step_count")
+        return {**{name: getattr(self, name) for name in names}, "successor": self.successor.state_dict()}
+
+    def load_state_dict(self, state_dict):
+        """Take over what ``state_dict`` returned."""
+        self.successor.load_state_dict(state_dict["successor"])
+        self.__dict__.update({name: value for name, value in state_dict.items() if name != "successor"})
+
+
+class ConstantWarmupScheduler(_SuccessorScheduler):
+    """``cons_lr`` for ``warmup_epoch`` epochs, then ``successor``: for code that builds its schedulers itself."""
+
+    def __init__(self, optimizer, successor, warmup_epoch, cons_lr, last_epoch=-1):
+        self.cons_lr = cons_lr
+        super().__init__(optimizer, successor, warmup_epoch, last_epoch)
+
+    def warmup_lr(self, epoch, base):
+        """Return the rate in ``epoch``."""
+        return self.cons_lr
+
+
+class LinearWarmupScheduler(_SuccessorScheduler):
+    """From ``min_lr`` evenly up to the base rate, then ``successor``: for code that builds its schedulers itself."""
+
+    def __init__(self, optimizer, successor, warmup_epoch, min_lr, last_epoch=-1):
+        self.min_lr = min_lr
+        super().__init__(optimizer, successor, warmup_epoch, last_epoch)
+
+    def warmup_lr(self, epoch, base):
+        """Return the rate in ``epoch``."""
+        return base * epoch / self.warmup_epoch if epoch else self.min_lr
+
+
 def build_lr_scheduler(optimizer, optim_cfg, power=1):
     """Return the scheduler that ``optim_cfg`` describes; call ``step()`` once at the end of each epoch.
 

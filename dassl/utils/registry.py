@@ -21,7 +21,7 @@ class Registry:
     def register(self, obj=None, force=False):
         """Register ``obj`` under its own name; without ``obj``, return a decorator that does.
 
-        Raises KeyError when the name is taken (unless ``force``): two classes of one name are a mistake in the code.
+        UserError when the name is taken (unless ``force``): two files, of different repositories perhaps, define it.
         """
         if obj is None:
             return lambda decorated: self._add(decorated, force)
@@ -30,7 +30,11 @@ class Registry:
     def _add(self, obj, force):
         name = obj.__name__
         if name in self._obj_map and not force:
-            raise KeyError(f'an object named "{name}" is already in the {self._name} registry')
+            taken = self._obj_map[name].__module__
+            raise UserError(
+                f'{obj.__module__}: the {self._name.lower()} "{name}" is defined by {taken} already; '
+                f"rename one of the two classes, or take one of the two files away"
+            )
         self._obj_map[name] = obj
         return obj
 

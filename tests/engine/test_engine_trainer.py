@@ -255,7 +255,7 @@ def test_unknown_names(make_cfg):
         build_trainer(make_cfg("DATASET.NAME", "TinyPNGs"))
     registry = Registry("THING")
     registry.register(SimpleNet)
-    with pytest.raises(KeyError):
+    with pytest.raises(UserError, match="defined by .* already"):
         registry.register(SimpleNet)
     assert registry.registered_names() == ["SimpleNet"]
 
