@@ -56,6 +56,14 @@ def default_cfg(trainer, dataset, setting, shots):
     return VIT_B16.get(trainer, "vit_b16")
 
 
+def recipe_cfg(recipe, trainer, dataset, setting, shots):
+    """`default_cfg` of the paper's recipe; MoCoOp's file that follows the released code for the recipe `released`."""
+    cfg = default_cfg(trainer, dataset, setting, shots)
+    if recipe == "paper" or trainer != "MoCoOp":
+        return cfg
+    return "builtin_released" if cfg == "builtin" else cfg.split("_ep")[0] + "_ep50_released"
+
+
 def recipe_opts(trainer, dataset, setting, shots):
     """KEY VALUE pairs that the published recipe sets beside its file; the user's own come after and win."""
     if trainer == "ProGrad" and setting == "fewshot" and shots >= 8 and dataset in ("oxford_flowers", "dtd", "eurosat"):
@@ -63,13 +71,22 @@ def recipe_opts(trainer, dataset, setting, shots):
     return ()
 
 
-def trainer_file(trainer, cfg):
-    """Path of the method's YAML file; CommandError naming the nearest one if there is none."""
-    folder = PROJECT / "configs" / "trainers"
-    methods = sorted(p.name for p in folder.iterdir() if p.is_dir())
+def method_names():
+    """Names of all methods that have YAML files."""
+    return sorted(p.name for p in (PROJECT / "configs" / "trainers").iterdir() if p.is_dir())
+
+
+def method_folder(trainer):
+    """Folder of the method's YAML files; CommandError naming the nearest method if there is none."""
+    methods = method_names()
     if trainer not in methods:
         raise CommandError(f"TRAINER={trainer}: no such method{nearest(trainer, methods)}")
-    path = folder / trainer / f"{cfg}.yaml"
+    return PROJECT / "configs" / "trainers" / trainer
+
+
+def trainer_file(trainer, cfg):
+    """Path of the method's YAML file; CommandError naming the nearest one if there is none."""
+    path = method_folder(trainer) / f"{cfg}.yaml"
     if not path.is_file():
         names = sorted(p.stem for p in path.parent.glob("*.yaml"))
         raise CommandError(f"CFG={cfg}: no file {path}{nearest(cfg, names)}")

@@ -2,13 +2,17 @@
 import ast
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reproduce import recipes
 from reproduce.errors import CommandError
 
 SETTINGS = ("base2new_train", "base2new_test", "fewshot", "zeroshot", "xd_train", "xd_test")
+MACHINE_KEYS = (  # settings of the machine: they may differ between runs that belong together
+    "MODEL.BACKBONE.PATH", "DATALOADER.NUM_WORKERS", "USE_CUDA", "VERBOSE", "TRAIN.PRINT_FREQ", "TRAINER.CHECKPOINTING",
+    "TRAINER.FEATURE_CACHE", "TRAINER.FEATURE_CACHE_GB", "TRAINER.CACHE_VIEWS",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -16,7 +20,8 @@ class Run:
     """One call of train.py.
 
     kind: one of SETTINGS. dataset, source: stems of configs/datasets/*.yaml; source is the training set of xd_test.
-    subsample: the classes that zeroshot evaluates. opts: flat KEY, VALUE, ... that go to train.py.
+    subsample: the classes that zeroshot evaluates. opts: flat KEY, VALUE, ... that go to train.py. variant: names a
+    recipe with other switches; its folder is `<cfg>-<variant>`.
     """
 
     kind: str
@@ -28,6 +33,7 @@ class Run:
     subsample: str = "all"
     source: str = ""
     opts: tuple = ()
+    variant: str = ""
 
     @property
     def classes(self):
@@ -38,7 +44,9 @@ class Run:
         classes = f" {self.classes}" if self.classes != "all" else ""
         origin = f" (trained on {self.source})" if self.source else ""
         seed = "" if self.kind == "zeroshot" else f" seed {self.seed}"
-        return f"{self.trainer} {self.dataset}{classes}{origin}{seed}"
+        shots = f" {self.shots} shots" if self.kind == "fewshot" else ""
+        variant = f" ({self.variant})" if self.variant else ""
+        return f"{self.trainer}{variant} {self.dataset}{classes}{origin}{shots}{seed}"
 
     @property
     def training(self):
@@ -46,9 +54,9 @@ class Run:
         if self.trainer in recipes.ZEROSHOT_TRAINERS:
             return None
         if self.kind == "base2new_test":
-            return Run("base2new_train", self.dataset, self.trainer, self.cfg, self.seed, self.shots)
+            return replace(self, kind="base2new_train")
         if self.kind == "xd_test":
-            return Run("xd_train", self.source, self.trainer, self.cfg, self.seed, self.shots)
+            return replace(self, kind="xd_train", dataset=self.source, source="")
         return None
 
     @property
@@ -57,7 +65,7 @@ class Run:
 
     def directory(self, out):
         """Folder of this run below `out`."""
-        tail = Path(self.trainer) / self.cfg
+        tail = Path(self.trainer) / (f"{self.cfg}-{self.variant}" if self.variant else self.cfg)
         shots = Path(self.dataset) / f"shots_{self.shots}" / tail / f"seed{self.seed}"
         return Path(out) / {
             "base2new_train": Path("base2new/train_base") / shots,
@@ -138,6 +146,8 @@ def check_same_settings(run, result, directory):
     """CommandError if the finished run in `directory` was made with other values than the KEY VALUE pairs of `run`."""
     wanted = dict(zip(run.settings()[::2], run.settings()[1::2]))
     for key, text in wanted.items():
+        if key in MACHINE_KEYS:
+            continue
         node = result.get("config", {})
         for name in key.split("."):
             if not isinstance(node, dict) or name not in node:

@@ -1,0 +1,51 @@
+"""A table or the values of a figure as data: blocks of rows whose cells hold our number and the paper's."""
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of ours and the paper's.
+
+    ours: mean over seeds, None if no run is finished. std: over n, None for one value or where it has no meaning.
+    seeds: how many runs are in the mean. wanted: how many should be. paper: as printed, or None. notes: on the print.
+    """
+
+    ours: float | None = None
+    std: float | None = None
+    seeds: int = 0
+    wanted: int = 0
+    paper: float | None = None
+    notes: tuple = ()
+
+    @property
+    def difference(self):
+        return None if self.ours is None or self.paper is None else self.ours - self.paper
+
+
+@dataclass(frozen=True)
+class Block:
+    """One dataset's part of a table: rows of (name, one Cell a column)."""
+
+    title: str
+    columns: tuple
+    rows: list
+
+
+@dataclass(frozen=True)
+class Document:
+    """A table, or what a figure draws. notes: on the paper's whole table; missing: Missing rows."""
+
+    name: str
+    caption: str
+    blocks: list
+    notes: tuple = ()
+    missing: list = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Runs of one row that aren't finished, and the command that makes them."""
+
+    row: str
+    runs: tuple
+    command: str

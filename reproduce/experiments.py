@@ -1,0 +1,220 @@
+"""The paper's tables and figures as data: which rows, which datasets, and the runs that each number needs.
+
+Runs are shared: a row that is a method's plain recipe uses the plain folder in every table; a row with other switches
+has a folder of its own, named by them (`vit_b16-top_k3`).
+"""
+import re
+from dataclasses import dataclass
+
+from reproduce import recipes
+from reproduce.errors import CommandError
+from reproduce.runs import MACHINE_KEYS, Run
+
+PAPER_NAMES = {  # stem in configs/datasets: name in print, in Table 1's order
+    "imagenet": "ImageNet", "caltech101": "Caltech101", "oxford_pets": "OxfordPets", "stanford_cars": "StanfordCars",
+    "oxford_flowers": "Flowers102", "food101": "Food101", "fgvc_aircraft": "FGVCaircraft", "sun397": "SUN397",
+    "dtd": "DTD", "eurosat": "EuroSAT", "ucf101": "UCF101",
+}  # fmt: skip
+ELEVEN = tuple(PAPER_NAMES)
+FOUR = ("caltech101", "eurosat", "ucf101", "oxford_flowers")
+VARIANTS_OF_IMAGENET = ("imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r")
+RECIPES = ("paper", "released")
+SWITCHES = {  # what MoCoOp's recipes say themselves: a row with these values is the plain recipe
+    "paper": {"ROUTER_LOSS": "kl", "TEXT_LOSS": "templates", "TOP_K": "2", "GROUPING": "semantic",
+              "LAMBDA_ROUTER": "1.0", "LAMBDA_TEXT": "5.0"},
+    "released": {"ROUTER_LOSS": "ce", "TEXT_LOSS": "prototype", "TOP_K": "2", "GROUPING": "semantic",
+                 "LAMBDA_ROUTER": "1.0", "LAMBDA_TEXT": "5.0"},
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table or a curve: a method, switches of TRAINER.MOCOOP as flat KEY, VALUE, and the number of experts.
+
+    name: as printed. experts: 0 for the dataset's own template groups.
+    """
+
+    name: str
+    trainer: str = "MoCoOp"
+    switches: tuple = ()
+    experts: int = 0
+
+    def changes(self, dataset, recipe):
+        """Flat KEY, VALUE pairs in which this row differs from its recipe on a dataset."""
+        pairs = zip(self.switches[::2], self.switches[1::2])
+        opts = [word for key, value in pairs if SWITCHES[recipe][key] != value
+                for word in (f"TRAINER.MOCOOP.{key}", value)]
+        if self.experts and self.experts != own_experts(dataset):
+            file = recipes.PROJECT / "templates" / "experts" / f"{dataset}_{self.experts}.txt"
+            if not file.is_file():
+                raise CommandError(f"{dataset} has no template file for {self.experts} experts: {file} doesn't exist")
+            opts += ["TRAINER.MOCOOP.TEMPLATES", str(file.relative_to(recipes.PROJECT))]
+        return tuple(opts)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A table or figure.
+
+    setting: base2new, fewshot, crossdataset or zeroshot. source: where crossdataset trains; datasets: where it tests.
+    """
+
+    name: str
+    caption: str
+    setting: str
+    datasets: tuple
+    rows: tuple
+    shots: tuple = (16,)
+    source: str = ""
+
+
+def methods(*names):
+    return tuple(Row({"ZeroshotCLIP": "CLIP"}.get(name, name), name) for name in names)
+
+
+def sweep(symbol, key, values, without):
+    """Rows for a weight of a loss term; weight 0 is the run without that term, which Table 2 has too."""
+    return tuple(Row(f"{symbol} = {value}", switches=(key, f"{value:.1f}") if value else (without, "none"))
+                 for value in values)
+
+
+LADDER = (
+    Row("CoOp", "CoOp"),
+    Row("+ MoE", switches=("ROUTER_LOSS", "none", "TEXT_LOSS", "none")),
+    Row("+ L_router", switches=("TEXT_LOSS", "none")),
+    Row("+ L_text"),
+)
+EXPERIMENTS = {e.name: e for e in (
+    Experiment("table1", "Base-to-new generalisation, 16 shots, ViT-B/16", "base2new", ELEVEN,
+               methods("ZeroshotCLIP", "CoOp", "CoCoOp", "ProGrad", "KgCoOp", "MoCoOp")),
+    Experiment("table2", "Components added one by one: mixture, router loss, text loss", "base2new", FOUR, LADDER),
+    Experiment("table3", "Number of experts that the router selects", "base2new", FOUR,
+               tuple(Row(str(k), switches=("TOP_K", str(k))) for k in (2, 3, 4))),
+    Experiment("table4", "Grouping of the hard templates", "base2new", FOUR,
+               tuple(Row(g, switches=("GROUPING", g)) for g in ("random", "semantic"))),
+    Experiment("table5", "Router loss", "base2new", FOUR,
+               tuple(Row(loss, switches=("ROUTER_LOSS", loss)) for loss in ("mse", "kl"))),
+    Experiment("table6", "Accuracy and time of inference", "base2new", ("caltech101",),
+               methods("CoOp", "CoCoOp", "MoCoOp")),
+    Experiment("table7", "Number of experts", "base2new", FOUR,
+               tuple(Row(str(n), experts=n) for n in (3, 5, 6, 8))),
+    Experiment("fig3", "Few-shot learning, RN50", "fewshot", ELEVEN,
+               methods("LinearProbe", "CoOp", "ProGrad", "MoCoOp"), (1, 2, 4, 8, 16)),
+    Experiment("fig4", "Weights of the router loss (λ1) and of the text loss (λ2)", "base2new", FOUR,
+               sweep("λ1", "LAMBDA_ROUTER", (0, 0.5, 1, 2, 5), "ROUTER_LOSS")
+               + sweep("λ2", "LAMBDA_TEXT", (0, 1, 3, 5, 10), "TEXT_LOSS")),
+    Experiment("fig5", "Where the router sends images", "base2new", FOUR, (Row("MoCoOp"),)),
+    Experiment("zeroshot", "Zero-shot CLIP", "zeroshot", ELEVEN, methods("ZeroshotCLIP", "ZeroshotCLIP2")),
+    Experiment("crossdataset", "Trained on all classes of one dataset, tested on others", "crossdataset",
+               ELEVEN[1:], methods("ZeroshotCLIP", "CoOp", "CoCoOp", "KgCoOp", "ProGrad", "MoCoOp"), source="imagenet"),
+    Experiment("generalisation", "Domain generalisation: tested on variants of the training set", "crossdataset",
+               VARIANTS_OF_IMAGENET, methods("ZeroshotCLIP", "CoOp", "CoCoOp", "KgCoOp", "ProGrad", "MoCoOp"),
+               source="imagenet"),
+)}  # fmt: skip
+
+
+def own_experts(dataset):
+    """Number of template groups in a dataset's own file: runs of template lines between blank lines."""
+    folder = recipes.PROJECT / "templates"
+    file = folder / f"{dataset}.txt"
+    text = (file if file.is_file() else folder / "default.txt").read_text(encoding="utf-8")
+    paragraphs = re.split(r"\n[ \t]*\n", text)
+    return sum(any(line.partition("#")[0].strip() for line in p.split("\n")) for p in paragraphs)
+
+
+def variant_name(opts):
+    """Folder part for KEY, VALUE pairs that differ from the recipe: `top_k3`, `router_loss_none-text_loss_none`."""
+    parts = []
+    for key, value in zip(opts[::2], opts[1::2]):
+        if key in MACHINE_KEYS:
+            continue
+        if key == "TRAINER.MOCOOP.TEMPLATES" and (match := re.search(r"_(\d+)\.txt$", value)):
+            parts.append(f"experts{match[1]}")
+            continue
+        value = re.sub(r"[^\w.+-]+", "_", value).strip("_")
+        parts.append(key.split(".")[-1].lower() + ("" if value[:1].isdigit() else "_") + value)
+    return "-".join(parts)
+
+
+def concerning(trainer, opts):
+    """The user's KEY, VALUE pairs without other methods' own keys and, for zero-shot, those of the optimiser."""
+    others = {name.upper() for name in recipes.method_names()} - {trainer.upper()}
+    kept = []
+    for key, value in zip(opts[::2], opts[1::2]):
+        section, *rest = key.split(".")
+        foreign = section == "TRAINER" and len(rest) > 1 and rest[0] in others
+        if not foreign and not (section == "OPTIM" and trainer in recipes.ZEROSHOT_TRAINERS):
+            kept += [key, value]
+    return tuple(kept)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What of an experiment is wanted. opts: the user's own KEY, VALUE pairs, flat."""
+
+    experiment: Experiment
+    datasets: tuple
+    rows: tuple
+    seeds: tuple = (1, 2, 3)
+    recipe: str = "paper"
+    opts: tuple = ()
+
+    def run(self, kind, row, dataset, seed, shots=16, subsample="all", source=""):
+        """One Run of this selection."""
+        setting = self.experiment.setting
+        cfg = recipes.recipe_cfg(self.recipe, row.trainer, source or dataset, setting, shots)
+        opts = row.changes(source or dataset, self.recipe) + concerning(row.trainer, self.opts)
+        return Run(kind, dataset, row.trainer, cfg, seed, shots, subsample, source, opts, variant_name(opts))
+
+    def cells(self, row, dataset):
+        """{column: [Run of each seed]} that a row needs on a dataset."""
+        experiment, zero = self.experiment, row.trainer in recipes.ZEROSHOT_TRAINERS
+        seeds = self.seeds[:1] if zero else self.seeds
+        if experiment.setting == "zeroshot":
+            return {c: [self.run("zeroshot", row, dataset, 1, subsample=c)] for c in ("base", "new", "all")}
+        if experiment.setting == "fewshot":
+            return {str(n): [self.run("fewshot", row, dataset, seed, n) for seed in seeds] for n in experiment.shots}
+        if experiment.setting == "crossdataset":
+            if zero:
+                return {"accuracy": [self.run("zeroshot", row, dataset, 1)]}
+            if dataset == experiment.source:
+                return {"accuracy": [self.run("xd_train", row, dataset, seed) for seed in seeds]}
+            return {"accuracy": [self.run("xd_test", row, dataset, seed, source=experiment.source) for seed in seeds]}
+        kinds = {"base": "base2new_train", "new": "base2new_test"}
+        return {c: [self.run(kind, row, dataset, seed) for seed in seeds] for c, kind in kinds.items()}
+
+    def runs(self):
+        """All runs, each once, trainings before what evaluates them; those of a row stand together."""
+        found = {}
+        for row in self.rows:
+            for dataset in self.datasets:
+                for runs in self.cells(row, dataset).values():
+                    for run in runs:
+                        found.update({r: row for r in (run.training, run) if r is not None and r not in found})
+        return found
+
+
+def printed_name(dataset):
+    """A dataset's name in the paper, else its own."""
+    return PAPER_NAMES.get(dataset, dataset)
+
+
+def dataset_stem(name):
+    """File stem for a dataset's name as the user writes it: stem or printed name, in any case."""
+    stems = {printed.lower(): stem for stem, printed in PAPER_NAMES.items()}
+    stem = stems.get(name.lower(), name)
+    recipes.dataset_file(stem)
+    return stem
+
+
+def chosen_rows(experiment, names):
+    """Rows by their names or trainers; any other method of configs/trainers becomes a row of its own."""
+    rows = []
+    for name in names:
+        match = [r for r in experiment.rows if name.lower() in (r.name.lower(), r.trainer.lower())]
+        exact = [r for r in match if r.name.lower() == name.lower()] or match
+        if not exact:
+            recipes.method_folder(name)
+            exact = [Row(name, name)]
+        rows += [row for row in exact if row not in rows]
+    return tuple(rows)

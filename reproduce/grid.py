@@ -1,0 +1,204 @@
+"""Jobs on Ray: one process a run, several at a time, on this machine or a cluster; finished ones are not repeated.
+
+Ray schedules, waits for what a job needs, and retries what died with its worker or node. What a killed driver leaves
+is on disk: the next call finds finished runs by their results.json and resumes the others from their checkpoints.
+"""
+import contextlib
+import ctypes
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+
+from reproduce.errors import CommandError
+from reproduce.processes import available_cores, exit_status
+from reproduce.progress import Progress
+from reproduce.recipes import PROJECT
+from reproduce.runs import Run, check_same_settings
+
+USER_ERROR = 2  # exit status of train.py for what a retry doesn't mend
+OBJECT_STORE = 80 * 2**20  # bytes; outcomes are small, and a container's /dev/shm often has 64 MiB
+POLL = 1.0  # seconds between looks at what started
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A connection to Ray and what one run may use of it."""
+
+    ray: object
+    cpus: float
+    gpus: float
+    retries: int
+    cache_features: bool
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job. word: done, reused, failed or skipped."""
+
+    word: str
+    seconds: float = 0.0
+    text: str = ""
+
+
+class Died(Exception):
+    """A run that ended in a way that another try may mend: (its label, exit status, end of its output)."""
+
+    def __init__(self, label, status, output):
+        super().__init__(label, status, output)
+        self.label, self.status, self.output = label, status, output
+
+
+class Board:
+    """Actor on the driver's node: collects which jobs have started."""
+
+    def __init__(self):
+        self.events = []
+
+    def start(self, index):
+        self.events.append(index)
+
+    def take(self):
+        """Starts since the last call, as indices of jobs."""
+        events, self.events = self.events, []
+        return events
+
+
+@contextlib.contextmanager
+def cluster(args):
+    """Connect to Ray as the command line says; yields a Cluster."""
+    # what is tried again is said by our own lines, without Ray's traceback; read when ray is imported
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "so the task will be retried")
+    try:
+        import ray
+    except ModuleNotFoundError:
+        raise CommandError(f"--run needs the Python package ray, which is not installed for {sys.executable}: "
+                           "`make venv`, or `pip install ray`") from None
+    python_path = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
+    options = {"runtime_env": {"env_vars": {"PYTHONPATH": python_path}}, "log_to_driver": False,
+               "logging_level": logging.ERROR}
+    print("starting Ray" if not args.address else f"connecting to Ray at {args.address}", flush=True)
+    try:
+        if args.address:
+            ray.init(address=args.address, **options)
+        else:
+            ray.init(address="local", num_cpus=available_cores(), include_dashboard=False,
+                     object_store_memory=OBJECT_STORE, **options)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise CommandError(f"no connection to Ray at {args.address or 'this machine'}: {error}") from None
+    previous = signal.signal(signal.SIGTERM, end_on_sigterm)
+    try:
+        gpus = args.gpus_per_run
+        if gpus is None:
+            gpus = 1.0 if ray.cluster_resources().get("GPU") else 0.0
+        check_fits(ray, args.cpus_per_run, gpus)
+        yield Cluster(ray, args.cpus_per_run, gpus, args.retries, not args.no_cache_features)
+    finally:
+        ray.shutdown()
+        signal.signal(signal.SIGTERM, previous)
+
+
+def end_on_sigterm(signum, frame):
+    raise SystemExit(128 + signum)
+
+
+def check_fits(ray, cpus, gpus):
+    """CommandError if no node is large enough for one run: Ray would wait for such a node for ever."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if not any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes):
+        have = "; ".join(f"{node.get('CPU', 0):g} CPUs, {node.get('GPU', 0):g} GPUs" for node in nodes)
+        raise CommandError(f"no machine has {cpus:g} CPUs and {gpus:g} GPUs for one run (there are: {have}); "
+                           "lower --cpus-per-run or --gpus-per-run")
+
+
+def die_with_parent():
+    """In a child process on Linux: end when the worker that started it ends, however it ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def perform(job, index, data, out, cpus, cache_features, board, needs=None):
+    """One job, in a Ray worker. needs: Outcome of the job that this one builds on."""
+    if needs is not None and needs.word in ("failed", "skipped"):
+        return Outcome("skipped")
+    if job.result(out) is not None:
+        return Outcome("reused")
+    board.start.remote(index)
+    started = time.monotonic()
+    directory = job.directory(out)
+    directory.mkdir(parents=True, exist_ok=True)
+    command = job.command(data, out)
+    if cache_features and isinstance(job, Run) and not job.evaluates_only:
+        command.insert(2, "--cache-features")
+    environment = dict(os.environ, OMP_NUM_THREADS=str(max(1, int(cpus))), PYTHONUNBUFFERED="1")
+    process = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+                             cwd=PROJECT, env=environment, preexec_fn=die_with_parent)
+    status = exit_status(process.returncode)
+    if status == 0 and job.result(out) is not None:
+        return Outcome("done", time.monotonic() - started)
+    text = f"exit status {status}, {directory}\n{process.stdout}"
+    if status == USER_ERROR:
+        return Outcome("failed", time.monotonic() - started, text)
+    raise Died(job.label, status, text)
+
+
+def make(jobs, data, out, on):
+    """Make all jobs on a Cluster; returns whether all are finished in the end."""
+    jobs = list(dict.fromkeys(jobs))
+    for job in jobs:
+        result = job.result(out)
+        if result is not None and isinstance(job, Run):
+            check_same_settings(job, result, job.directory(out))
+    progress = Progress(jobs, out)
+    try:
+        together = [job for job in jobs if not getattr(job, "alone", False)]
+        make_some(together, data, out, on, progress)
+        for job in jobs:
+            if getattr(job, "alone", False):
+                make_some([job], data, out, on, progress)
+    except KeyboardInterrupt:
+        progress.say("interrupted; the same command goes on where it stopped")
+        raise SystemExit(130) from None
+    return progress.summary()
+
+
+def make_some(jobs, data, out, on, progress):
+    """Submit jobs, report what becomes of them, return when the last has ended."""
+    ray = on.ray
+    here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+        ray.get_runtime_context().get_node_id(), soft=False)
+    board = ray.remote(Board).options(num_cpus=0, scheduling_strategy=here).remote()
+    task = ray.remote(perform).options(num_cpus=on.cpus, num_gpus=on.gpus, max_retries=on.retries,
+                                       retry_exceptions=[Died], scheduling_strategy="SPREAD")
+    refs = {}
+    for job in jobs:
+        if job.result(out) is not None:
+            progress.ended(job, Outcome("reused"))
+            continue
+        needs = refs.get(job.training) if job.training else None
+        refs[job] = task.remote(job, progress.index[job], data, out, on.cpus, on.cache_features, board, needs)
+    by_ref = {ref: job for job, ref in refs.items()}
+    pending = list(by_ref)
+    while pending:
+        ready, pending = ray.wait(pending, num_returns=1, timeout=POLL)
+        for index in ray.get(board.take.remote()):
+            progress.started(index)
+        for ref in ready:
+            progress.ended(by_ref[ref], outcome_of(ray, ref, by_ref[ref]))
+        progress.show()
+
+
+def outcome_of(ray, ref, job):
+    """Outcome of an ended task; failed or skipped if it raised."""
+    try:
+        return ray.get(ref)
+    except ray.exceptions.RayTaskError as error:
+        cause = error.cause
+        if not isinstance(cause, Died):
+            return Outcome("failed", text=str(cause or error))
+        return Outcome("failed", text=cause.output) if cause.label == job.label else Outcome("skipped")
+    except ray.exceptions.RayError as error:  # its worker or node died more often than --retries
+        return Outcome("failed", text=str(error))

@@ -1,0 +1,44 @@
+"""The paper's Tables 1-7 as printed, and where the print contradicts itself."""
+import functools
+from pathlib import Path
+
+import yaml
+
+from reproduce.results import harmonic_mean
+
+FILE = Path(__file__).with_name("paper_tables.yaml")
+TOLERANCE = 0.02  # a printed H differs from that of the unrounded values by up to about 0.01
+
+
+@functools.cache
+def tables():
+    """{table1 ... table7: {row: {dataset: [base, new, H, ...]}}} with row names as text; table6 also has seconds."""
+    read = yaml.safe_load(FILE.read_text(encoding="utf-8"))
+    del read["notes"]
+    read["table6"] = {row: {"Caltech101": values} for row, values in read["table6"].items()}
+    return {name: {str(row): cells for row, cells in rows.items()} for name, rows in read.items()}
+
+
+def values(table, row, dataset):
+    """[base, new, H] (Table 6: and seconds) as printed; None where the paper prints nothing. dataset: as printed."""
+    return tables().get(table, {}).get(row, {}).get(dataset)
+
+
+def h_mark(printed):
+    """What is wrong with a printed H; "" if it is the harmonic mean of the printed base and new."""
+    base, new, h = printed[:3]
+    true = harmonic_mean(base, new)
+    if abs(true - h) <= TOLERANCE:
+        return ""
+    return f"the harmonic mean of the printed {base:.2f} and {new:.2f} is {true:.2f}"
+
+
+@functools.cache
+def _notes():
+    notes = yaml.safe_load(FILE.read_text(encoding="utf-8"))["notes"]
+    return [(note["table"], str(note.get("row", "")), note.get("dataset", ""), note["text"]) for note in notes]
+
+
+def notes(table, row="", dataset=""):
+    """Notes on a printed table (row and dataset left out), or on one row of a dataset in it."""
+    return [text for *where, text in _notes() if where == [table, row, dataset]]

@@ -1,0 +1,184 @@
+"""Documents as text for a terminal, Markdown, LaTeX, CSV and JSON."""
+import csv
+import io
+import json
+
+from tabulate import tabulate
+
+GREEN, RED, PLAIN = "\033[32m", "\033[31m", "\033[0m"
+FORMATS = ("text", "markdown", "latex", "csv", "json")
+MARKS = "abcdefghijklmnopqrstuvwxyz"
+LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
+         "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+         "λ": r"$\lambda$", "±": r"$\pm$", "→": r"$\to$"}  # fmt: skip
+
+
+class Footnotes:
+    """Marks a, b, ... for the notes of cells, in order of their appearance."""
+
+    def __init__(self):
+        self.texts = []
+
+    def marks(self, notes):
+        for note in notes:
+            if note not in self.texts:
+                self.texts.append(note)
+        return ",".join(self.letter(self.texts.index(note)) for note in notes)
+
+    @staticmethod
+    def letter(index):
+        return MARKS[index] if index < len(MARKS) else MARKS[index // len(MARKS) - 1] + MARKS[index % len(MARKS)]
+
+    def lines(self):
+        return [(self.letter(i), text) for i, text in enumerate(self.texts)]
+
+
+def ours_text(cell):
+    if cell.ours is None:
+        return "-"
+    spread = f" ± {cell.std:.2f}" if cell.std is not None else ""
+    short = f" ({cell.seeds}/{cell.wanted})" if 0 < cell.seeds < cell.wanted else ""
+    return f"{cell.ours:.2f}{spread}{short}"
+
+
+def paper_text(cell, footnotes):
+    if cell.paper is None:
+        return "-"
+    marks = footnotes.marks(cell.notes)
+    return f"{cell.paper:.2f}" + (f" [{marks}]" if marks else "")
+
+
+def difference_text(cell, colour):
+    if cell.difference is None:
+        return "-"
+    text = f"{cell.difference:+.2f}"
+    return (GREEN if cell.difference >= 0 else RED) + text + PLAIN if colour else text
+
+
+def grid(block, footnotes, paper_only=False, colour=False):
+    """(headers, rows of text) of a block: ours, the paper's where it prints some, and the difference."""
+    printed = [any(row[1][i].paper is not None for row in block.rows) for i in range(len(block.columns))]
+    headers, rows = [""], [[name] for name, _ in block.rows]
+    for i, column in enumerate(block.columns):
+        cells = [row[1][i] for row in block.rows]
+        if not paper_only:
+            headers.append(column)
+            for row, cell in zip(rows, cells):
+                row.append(ours_text(cell))
+        if printed[i]:
+            headers += [column] if paper_only else ["paper", "diff"]
+            for row, cell in zip(rows, cells):
+                row.append(paper_text(cell, footnotes))
+                if not paper_only:
+                    row.append(difference_text(cell, colour))
+    return headers, rows
+
+
+def notes_of(document, footnotes):
+    """All notes as text lines."""
+    return [f"[{mark}] {text}" for mark, text in footnotes.lines()] + [f"Note: {text}." for text in document.notes]
+
+
+def missing_lines(document):
+    """What isn't there yet: per row its number of runs and the command."""
+    lines = []
+    for item in document.missing:
+        datasets = list(dict.fromkeys(run.dataset for run in item.runs))
+        count = f"{len(item.runs)} run{'s' if len(item.runs) != 1 else ''}"
+        lines.append(f"{item.row}: {count} missing ({', '.join(datasets)})\n    {item.command}")
+    return lines
+
+
+def as_text(document, paper_only=False, colour=False):
+    footnotes, parts = Footnotes(), [f"{title(document)}"]
+    for block in document.blocks:
+        headers, rows = grid(block, footnotes, paper_only, colour)
+        parts.append(f"{block.title}\n" + tabulate(rows, headers, disable_numparse=True,
+                                                   colalign=["left"] + ["right"] * (len(headers) - 1)))
+    notes = notes_of(document, footnotes)
+    if notes:
+        parts.append("\n".join(notes))
+    if document.missing and not paper_only:
+        total = sum(len(item.runs) for item in document.missing)
+        parts.append("\n".join([f"Missing: {total} runs. These commands make them:"] + missing_lines(document)))
+    return "\n\n".join(parts) + "\n"
+
+
+def title(document):
+    label = document.name.replace("table", "Table ").replace("fig", "Figure ")
+    return f"{label[0].upper()}{label[1:]}. {document.caption}"
+
+
+def as_markdown(document, paper_only=False):
+    footnotes, parts = Footnotes(), [f"## {title(document)}"]
+    for block in document.blocks:
+        headers, rows = grid(block, footnotes, paper_only)
+        rows = [[cell.replace("|", r"\|") for cell in row] for row in rows]
+        parts.append(f"### {block.title}\n\n" + tabulate(rows, headers, tablefmt="pipe", disable_numparse=True,
+                                                          colalign=["left"] + ["right"] * (len(headers) - 1)))
+    notes = notes_of(document, footnotes)
+    if notes:
+        parts.append("\n".join(f"- {note}" for note in notes))
+    return "\n\n".join(parts) + "\n"
+
+
+def latex_text(text):
+    return "".join(LATEX.get(c, c) for c in text)
+
+
+def as_latex(document, paper_only=False):
+    """One booktabs table; blocks one below the other."""
+    footnotes, lines = Footnotes(), []
+    width = 0
+    for block in document.blocks:
+        headers, rows = grid(block, footnotes, paper_only)
+        width = max(width, len(headers))
+        lines.append(r"\midrule")
+        lines.append(rf"\multicolumn{{{len(headers)}}}{{l}}{{\textbf{{{latex_text(block.title)}}}}} \\")
+        for row in [headers, *rows]:
+            lines.append(" & ".join(map(latex_text, row)) + r" \\")
+    head = [r"\begin{table}", r"\centering", rf"\caption{{{latex_text(document.caption)}}}",
+            rf"\label{{tab:{document.name}}}", rf"\begin{{tabular}}{{l{'r' * (width - 1)}}}", r"\toprule"]
+    tail = [r"\bottomrule", r"\end{tabular}"]
+    notes = [rf"\par\footnotesize {latex_text(note)}" for note in notes_of(document, footnotes)]
+    return "\n".join(head + lines[1:] + tail + notes + [r"\end{table}"]) + "\n"
+
+
+def as_csv(document, paper_only=False):
+    """One line a number: table, dataset, row, column, ours, std, seeds, paper, difference, notes."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["table", "dataset", "row", "column", "ours", "std", "seeds", "paper", "difference", "notes"])
+    for block in document.blocks:
+        for name, cells in block.rows:
+            for column, cell in zip(block.columns, cells):
+                writer.writerow([document.name, block.title, name, column, cell.ours, cell.std, cell.seeds, cell.paper,
+                                 cell.difference, "; ".join(cell.notes)])
+    return stream.getvalue()
+
+
+def as_json(document, paper_only=False):
+    blocks = []
+    for block in document.blocks:
+        rows = {}
+        for name, cells in block.rows:
+            rows[name] = {column: json_cell(cell, paper_only) for column, cell in zip(block.columns, cells)}
+        blocks.append({"dataset": block.title, "rows": rows})
+    content = {"name": document.name, "caption": document.caption, "notes": list(document.notes), "blocks": blocks}
+    if not paper_only:
+        content["missing"] = [{"row": item.row, "runs": [run.label for run in item.runs], "command": item.command}
+                              for item in document.missing]
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
+def json_cell(cell, paper_only):
+    content = {} if paper_only else {"ours": cell.ours, "std": cell.std, "seeds": cell.seeds,
+                                     "difference": cell.difference}
+    return {**content, "paper": cell.paper, **({"notes": list(cell.notes)} if cell.notes else {})}
+
+
+def render(document, kind, paper_only=False, colour=False):
+    """`document` as one of FORMATS; colour only in text."""
+    if kind == "text":
+        return as_text(document, paper_only, colour)
+    return {"markdown": as_markdown, "latex": as_latex, "csv": as_csv, "json": as_json}[kind](document, paper_only)

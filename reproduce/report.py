@@ -1,0 +1,184 @@
+"""`python -m reproduce report`: one self-contained HTML page with every table and figure that exists."""
+import base64
+import dataclasses
+from html import escape
+from pathlib import Path
+
+from reproduce import figures, recipes, scores, timing
+from reproduce.errors import CommandError
+from reproduce.experiments import EXPERIMENTS, RECIPES, Selection
+from reproduce.render import Footnotes, ours_text, paper_text, title
+from reproduce.routing_job import Routing
+from reproduce.single import output_folder
+
+STYLE = """
+body { font: 15px/1.45 system-ui, sans-serif; color: #1a1a1a; background: #fff;
+  max-width: 75rem; margin: 2rem auto; padding: 0 1rem }
+h2 { margin-top: 2.5rem; border-bottom: 1px solid #bbb } h3 { margin: 1.2rem 0 .3rem }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .2rem 0 .8rem }
+th, td { padding: .15rem .6rem; text-align: right; white-space: nowrap }
+th:first-child, td:first-child { text-align: left }
+thead th { border-bottom: 1px solid #888 } .scroll { overflow-x: auto }
+.paper { color: #666 } .up { color: #0a7a2f } .down { color: #b3261e } .note, .missing { color: #555; font-size: .9em }
+img { max-width: 100%; height: auto } nav a { margin-right: 1rem } code { background: #f2f2f2; padding: 0 .2em }
+"""
+
+
+def add_arguments(commands):
+    """Add `report` to the sub-commands of the command line."""
+    parser = commands.add_parser("report", help="one HTML page with all tables and figures that exist",
+                                 epilog="Environment variable: OUT (<project>/output).")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="default: <OUT>/report.html")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="default: 1 2 3")
+    parser.add_argument("--recipe", choices=RECIPES, default="paper", help="default: %(default)s")
+    parser.add_argument("--set", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"), dest="pairs",
+                        help="runs that were made with this setting")
+
+
+def all_datasets():
+    return sorted(p.stem for p in (recipes.PROJECT / "configs" / "datasets").glob("*.yaml"))
+
+
+def candidates(experiment):
+    """Selections' (experiment, datasets): the paper's datasets, then the built-in ones, which mean nothing together."""
+    builtin = [d for d in all_datasets() if recipes.is_builtin(d)]
+    plain, shifted = [d for d in builtin if "_" not in d], [d for d in builtin if "_" in d]
+    yield experiment, ((experiment.source,) if experiment.source else ()) + experiment.datasets
+    if experiment.name == "generalisation":
+        for source in dict.fromkeys(d.split("_")[0] for d in shifted):
+            yield (dataclasses.replace(experiment, source=source),
+                   (source, *(d for d in shifted if d.startswith(source + "_"))))
+    elif experiment.name == "crossdataset":
+        yield dataclasses.replace(experiment, source="letters"), ("letters", *(d for d in plain if d != "letters"))
+    else:
+        yield experiment, tuple(plain)
+
+
+def selections(seeds, recipe, opts, out):
+    """Selections of which something is finished, each of the datasets that have something."""
+    for experiment in EXPERIMENTS.values():
+        for experiment, datasets in candidates(experiment):
+            whole = Selection(experiment, datasets, experiment.rows, tuple(seeds), recipe, opts)
+            there = tuple(d for d in datasets if has_result(whole, d, out))
+            if there and there != (experiment.source,):
+                yield dataclasses.replace(whole, datasets=there)
+
+
+def has_result(selection, dataset, out):
+    """Whether a run is finished that this experiment has for itself (Tables 1, 2: any)."""
+    name, rows = selection.experiment.name, selection.rows
+    if name == "fig5":
+        routings = [Routing(selection.run("base2new_train", row, dataset, selection.seeds[0])) for row in rows]
+        return any(routing.result(out) for routing in routings)
+    if name == "table6":
+        return timing.seconds_a_batch(out, dataset, "MoCoOp") is not None
+    try:
+        if name in ("table3", "table4", "table5", "table7"):
+            rows = [row for row in rows if row.changes(dataset, selection.recipe)]
+        elif name == "fig4":  # whose ends are Table 2's
+            rows = [row for row in rows if any("LAMBDA" in key for key in row.changes(dataset, selection.recipe))]
+        return any((run.directory(out) / "results.json").is_file()
+                   for row in rows for runs in selection.cells(row, dataset).values() for run in runs)
+    except CommandError:  # no template files of these numbers of experts for this dataset
+        return False
+
+
+def table_html(block, footnotes):
+    """A block as an HTML table."""
+    printed = [any(cells[i].paper is not None for _, cells in block.rows) for i in range(len(block.columns))]
+    head, body = "<th></th>", ""
+    for column, has_paper in zip(block.columns, printed):
+        head += f"<th>{escape(column)}</th>" + ('<th class="paper">paper</th><th>diff</th>' if has_paper else "")
+    for name, cells in block.rows:
+        body += f"<tr><td>{escape(name)}</td>"
+        for cell, has_paper in zip(cells, printed):
+            body += f"<td>{escape(ours_text(cell))}</td>"
+            if has_paper:
+                side = "" if cell.difference is None else "up" if cell.difference >= 0 else "down"
+                text = "-" if cell.difference is None else f"{cell.difference:+.2f}"
+                body += f'<td class="paper">{escape(paper_text(cell, footnotes))}</td><td class="{side}">{text}</td>'
+        body += "</tr>\n"
+    return (f'<h3>{escape(block.title)}</h3><div class="scroll"><table><thead><tr>{head}</tr></thead>\n'
+            f"<tbody>{body}</tbody></table></div>\n")
+
+
+def image_html(content, kind, alt):
+    """A picture inside the page. Vector drawings stand in an <img>, where nothing in them can run."""
+    mime = {"svg": "image/svg+xml", "png": "image/png"}[kind]
+    return f'<img alt="{escape(alt)}" src="data:{mime};base64,{base64.b64encode(content).decode()}">\n'
+
+
+def routing_html(selection, out):
+    """Figure 5's pictures and, as text, which experts were mixed for each image."""
+    parts = []
+    for row in selection.rows:
+        for dataset in selection.datasets:
+            routing = Routing(selection.run("base2new_train", row, dataset, selection.seeds[0]))
+            picture, result = routing.directory(out) / "routing.png", routing.result(out)
+            if result is None or not picture.is_file():
+                continue
+            parts.append(image_html(picture.read_bytes(), "png", routing.label) + "<ul>")
+            for image in result["images"]:
+                chosen = "; ".join(f"{e['name']} (“{e['template']}”) {e['mixing']:.2f}"
+                                   for e in image["experts"] if e["chosen"])
+                parts.append(f"<li>{escape(image['truth'])}, taken for {escape(image['classes'][0]['name'])}: "
+                             f"{escape(chosen)}</li>")
+            parts.append("</ul>")
+    return "\n".join(parts)
+
+
+def section(selection, document, out, anchor):
+    """HTML of one table or figure."""
+    footnotes = Footnotes()
+    name = selection.experiment.name
+    parts = [f'<section id="{anchor}"><h2>{escape(heading(selection, document))}</h2>']
+    if name == "fig5":
+        parts.append(routing_html(selection, out))
+    elif name in figures.DRAWN:
+        parts.append(image_html(figures.picture(document, "svg"), "svg", title(document)))
+    parts += [table_html(block, footnotes) for block in document.blocks]
+    notes = [f"[{mark}] {text}" for mark, text in footnotes.lines()] + [f"{text}." for text in document.notes]
+    parts += [f'<p class="note">{escape(note)}</p>' for note in notes]
+    if document.missing:
+        lines = "".join(f"<li>{escape(item.row)}: {len(item.runs)} runs, <code>{escape(item.command)}</code></li>"
+                        for item in document.missing)
+        parts.append(f'<details class="missing"><summary>Not finished yet</summary><ul>{lines}</ul></details>')
+    return "\n".join(parts) + "</section>\n"
+
+
+def heading(selection, document):
+    builtin = any(map(recipes.is_builtin, selection.datasets))
+    source = f" (trained on {selection.experiment.source})" if selection.experiment.source else ""
+    return title(document) + source + (", built-in benchmark" if builtin else "")
+
+
+def page(seeds, recipe, pairs, out):
+    """The whole page; CommandError if nothing is finished. pairs: settings [KEY, VALUE] of all runs."""
+    from reproduce.tables import command_for
+
+    chosen = list(selections(seeds, recipe, tuple(word for pair in pairs for word in pair), out))
+    if not chosen:
+        raise CommandError(f"nothing to report: no finished run of a table or figure in {out}")
+    links, sections = [], []
+    for number, selection in enumerate(chosen):
+        document = scores.document(selection, out, command_for(pairs, selection))
+        links.append(f'<a href="#s{number}">{escape(heading(selection, document).split(". ")[0])}'
+                     f'{" (built-in)" if any(map(recipes.is_builtin, selection.datasets)) else ""}</a>')
+        sections.append(section(selection, document, out, f"s{number}"))
+    about = (f"Accuracy in per cent, mean ± standard deviation over seeds {', '.join(map(str, seeds))}; (1/3): one of "
+             f"three runs is finished. H: harmonic mean of the two means. MoCoOp's recipe: {recipe}. Numbers of the "
+             "built-in benchmark say nothing about the paper's.")
+    about += "".join(f" All runs with {key} {value}." for key, value in pairs)
+    return (f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>Reproduction report</title>'
+            f"<style>{STYLE}</style></head>\n<body><h1>Reproduction report</h1><p>{escape(about)}</p>"
+            f"<nav>{''.join(links)}</nav>\n{''.join(sections)}</body></html>\n")
+
+
+def main(args):
+    out = output_folder()
+    file = args.out or out / "report.html"
+    text = page(args.seeds, args.recipe, args.pairs, out)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8")
+    print(f"written: {file}")
+    return 0

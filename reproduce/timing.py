@@ -1,0 +1,60 @@
+"""Table 6's times as a job of the grid: `python -m benchmarks.inference_time` with a dataset's numbers."""
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from reproduce import recipes
+
+BATCH = 100  # images, as in the paper
+BASE_CLASSES = {  # those that a base-to-new evaluation chooses among
+    "imagenet": 500, "caltech101": 50, "oxford_pets": 19, "stanford_cars": 98, "oxford_flowers": 51, "food101": 51,
+    "fgvc_aircraft": 50, "sun397": 199, "dtd": 24, "eurosat": 5, "ucf101": 51,
+    "letters": 13, "digits": 5, "textures": 10, "shapes": 15,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One call of the benchmark; on its own machine while it lasts, or the times mean nothing."""
+
+    dataset: str
+    device: str = "cpu"
+    alone = True
+    training = None
+
+    @property
+    def label(self):
+        return f"inference time {self.dataset} {self.device}"
+
+    def directory(self, out):
+        return Path(out) / "inference_time" / self.dataset / self.device
+
+    def result(self, out):
+        """The benchmark's rows, or None."""
+        try:
+            return {"rows": json.loads((self.directory(out) / "times.json").read_text(encoding="utf-8"))}
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            return None
+
+    def command(self, data, out):
+        command = [
+            sys.executable, "-m", "benchmarks.inference_time", "--classes", str(BASE_CLASSES.get(self.dataset, 50)),
+            "--batch-sizes", str(BATCH), "--device", self.device, "--json", str(self.directory(out) / "times.json"),
+        ]  # fmt: skip
+        templates = recipes.PROJECT / "templates" / f"{self.dataset}.txt"
+        if templates.is_file():
+            command += ["--templates", str(templates)]
+        if recipes.is_builtin(self.dataset):
+            command += ["--backbone", "models/builtin"]
+        return command
+
+
+def seconds_a_batch(out, dataset, trainer):
+    """Seconds for a batch of 100 images, on a GPU if that was measured; None if nothing was."""
+    for device in ("cuda", "cpu"):
+        result = Timing(dataset, device).result(out)
+        for row in result["rows"] if result else ():
+            if row["method"] == trainer:
+                return BATCH * row["seconds_per_image"]
+    return None

@@ -1,0 +1,93 @@
+"""Stands in for train.py on Ray: jobs of ten short steps, kept on disk; test_grid.py runs it as a driver.
+
+    python sleepers.py FOLDER [--cluster SECONDS]
+
+With --cluster two nodes on this machine share the work, and the second one is killed after so many seconds.
+"""
+import argparse
+import json
+import os
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+STEPS = 10
+WORK = """
+import json, os, pathlib, sys, time
+folder = pathlib.Path(sys.argv[1])
+(folder / "pids").open("a").write(f"{os.getpid()} {os.getppid()}\\n")
+steps = folder / "steps"
+done = steps.read_text().count("\\n") if steps.exists() else 0
+if sys.argv[3] == "broken": sys.exit("error: no such file: weights.pt")
+if sys.argv[3] == "user": print("error: no data"); sys.exit(2)
+for step in range(done, %d):
+    time.sleep(float(sys.argv[2]))
+    steps.open("a").write(f"{step}\\n")
+(folder / "results.json").write_text(json.dumps({"status": "finished", "metrics": {"accuracy": 50.0}}))
+""" % STEPS
+
+
+@dataclass(frozen=True)
+class Sleeper:
+    label: str
+    seconds: float = 0.15
+    training: object = None
+    end: str = "well"
+
+    def directory(self, out):
+        return Path(out) / self.label
+
+    def result(self, out):
+        file = self.directory(out) / "results.json"
+        return json.loads(file.read_text()) if file.exists() else None
+
+    def command(self, data, out):
+        return [sys.executable, "-c", WORK, str(self.directory(out)), str(self.seconds), self.end]
+
+
+def pairs(count):
+    """`count` trainings and what evaluates them."""
+    trainings = [Sleeper(f"train{i}", 0.3 if i == 2 else 0.15) for i in range(count)]
+    return [job for t in trainings for job in (t, Sleeper(t.label.replace("train", "test"), 0.01, t))]
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--cluster", type=float)
+    parser.add_argument("--broken", action="store_true")
+    args = parser.parse_args()
+    import sleepers  # not __main__: workers import the jobs' class by this name
+    from reproduce import grid, progress
+
+    progress.ALWAYS = 0.5
+    options = argparse.Namespace(address=None, cpus_per_run=1, gpus_per_run=None, retries=2, no_cache_features=True)
+    grid.available_cores = lambda: 2
+    jobs = sleepers.pairs(3)
+    if args.broken:
+        broken, wrong = (sleepers.Sleeper(end, 0.01, end=end) for end in ("broken", "user"))
+        jobs = [broken, wrong, sleepers.Sleeper("needs", 0.01, broken), sleepers.Sleeper("fine", 0.01)]
+    if args.cluster:
+        from ray.cluster_utils import Cluster
+
+        small = {"num_cpus": 1, "object_store_memory": grid.OBJECT_STORE, "include_dashboard": False}
+        nodes = Cluster(initialize_head=True, head_node_args=small)
+        small.pop("include_dashboard")
+        second = nodes.add_node(**small)
+        options.address = nodes.address
+        timer = threading.Timer(args.cluster, lambda: nodes.remove_node(second, allow_graceful=False))
+        timer.daemon = True
+    with grid.cluster(options) as on:
+        if args.cluster:
+            print("nodes:", sum(n["Alive"] for n in on.ray.nodes()), flush=True)
+            timer.start()
+        finished = grid.make(jobs, "data", args.folder, on)
+        print("nodes:", sum(n["Alive"] for n in on.ray.nodes()), flush=True)
+    sys.exit(0 if finished else 1)
+
+
+if __name__ == "__main__":
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    main()

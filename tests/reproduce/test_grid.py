@@ -1,0 +1,94 @@
+"""Jobs on Ray, with sleepers in place of train.py: failures, killed drivers, workers and nodes."""
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+pytest.importorskip("ray")
+SLEEPERS = pathlib.Path(__file__).with_name("sleepers.py")
+PATIENCE = 120  # seconds: on a loaded machine Ray takes long to start
+
+
+def driver(folder, *options):
+    return subprocess.Popen([sys.executable, str(SLEEPERS), str(folder), *options], stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT, text=True)
+
+
+def steps(folder):
+    """{job: number of steps done}"""
+    return {p.parent.name: len(p.read_text().split()) for p in pathlib.Path(folder).glob("*/steps")}
+
+
+def pids(job):
+    """[(process, its Ray worker)] of all tries of a job."""
+    return [tuple(map(int, line.split())) for line in (job / "pids").read_text().split("\n") if line]
+
+
+def wait_for(condition):
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.02)
+
+
+def alive(pid):
+    """Whether a process runs; a zombie doesn't."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def assert_whole(folder):
+    """Every job finished, and no step was left out or made twice."""
+    for job in [f"{kind}{i}" for kind in ("train", "test") for i in range(3)]:
+        assert (folder / job / "results.json").exists(), job
+        assert (folder / job / "steps").read_text().split() == [str(i) for i in range(10)], job
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes end with their parent on Linux only")
+def test_killed_driver_and_killed_worker_lose_and_repeat_nothing(tmp_path):
+    first = driver(tmp_path)
+    wait_for(lambda: (tmp_path / "train0" / "results.json").exists() and len(steps(tmp_path)) >= 2)
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    begun = [pid for pid_file in tmp_path.glob("*/pids") for pid, _ in pids(pid_file.parent)]
+    wait_for(lambda: not any(map(alive, begun)))  # no run outlives its driver
+    before = steps(tmp_path)
+    assert 10 < sum(before.values()) < 60
+    finished = {p.parent.name: pids(p.parent) for p in tmp_path.glob("*/results.json")}
+
+    second = driver(tmp_path)
+    job = tmp_path / "train2"
+    wait_for(lambda: before.get("train2", 0) + 2 <= steps(tmp_path).get("train2", 0))
+    os.kill(pids(job)[-1][1], signal.SIGKILL)  # the Ray worker that runs it
+    output, _ = second.communicate(timeout=PATIENCE)
+    assert second.returncode == 0, output
+    assert "again   train2" in output and "reused  train0" in output and "0 not finished" in output
+    assert len(pids(job)) >= 2 and not any(alive(pid) for pid, _ in pids(job))
+    assert_whole(tmp_path)
+    assert finished == {name: pids(tmp_path / name) for name in finished}  # not even started
+
+
+def test_failed_runs_are_shown_and_the_others_go_on(tmp_path):
+    process = driver(tmp_path, "--broken")
+    output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1, output
+    assert output.count("again   broken") == 2 and len(pids(tmp_path / "broken")) == 3  # two retries
+    assert len(pids(tmp_path / "user")) == 1  # what a user must mend is not retried
+    assert "FAILED  broken: exit status 1" in output and "error: no such file: weights.pt" in output
+    assert "FAILED  user: exit status 2" in output and "    error: no data" in output
+    assert "skipped needs" in output and not (tmp_path / "needs").exists()
+    assert "done    fine: 50.0%" in output and "3 not finished" in output and "Traceback" not in output
+
+
+def test_two_nodes_share_a_grid_and_one_is_killed(tmp_path):
+    process = driver(tmp_path, "--cluster", "3")
+    output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, output
+    assert "nodes: 2" in output and "nodes: 1" in output and "6 made" in output
+    assert_whole(tmp_path)

@@ -1,0 +1,197 @@
+"""Tables from finished runs: what each row needs, means, H, averages, what is missing, and formats."""
+import argparse
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from reproduce import recipes, scores, tables
+from reproduce.__main__ import main
+from reproduce.experiments import EXPERIMENTS, own_experts, variant_name
+
+
+def select(name, *options):
+    parser = argparse.ArgumentParser()
+    tables.add_arguments(parser.add_subparsers(dest="command"))
+    return tables.selection_of(parser.parse_args([name, *options]), EXPERIMENTS[name])
+
+
+def finish(out, run, accuracy, **more):
+    folder = run.directory(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "results.json").write_text(json.dumps({
+        "status": "finished", "metrics": {"accuracy": accuracy}, "epochs": 50, "finished_at": "2025-01-01", **more}))
+
+
+@pytest.fixture
+def out(monkeypatch, tmp_path):
+    monkeypatch.setenv("OUT", str(tmp_path))
+    return tmp_path
+
+
+def folders(name, *options):
+    selection = select(name, *options)
+    return {str(run.directory("")) for run in selection.runs()}
+
+
+def test_tables_share_the_runs_of_the_plain_recipe():
+    plain = {f"base2new/{part}/eurosat/shots_16/MoCoOp/vit_b16/seed{seed}"
+             for part in ("train_base", "test_new") for seed in (1, 2, 3)}
+    for table in ("table1", "table2", "table3", "table4", "table5", "table7", "fig4"):
+        assert plain <= folders(table, "--datasets", "eurosat"), table
+    assert folders("table7", "--methods", "6", "--datasets", "eurosat") == plain  # EuroSAT has six groups of its own
+    assert folders("fig4", "--methods", "λ2 = 0", "--datasets", "dtd") == folders("table2", "--methods", "+ L_router",
+                                                                                  "--datasets", "dtd")
+
+
+@pytest.mark.parametrize("table, row, variant, switches", [
+    ("table2", "+ MoE", "router_loss_none-text_loss_none", {"ROUTER_LOSS": "none", "TEXT_LOSS": "none"}),
+    ("table2", "+ L_router", "text_loss_none", {"TEXT_LOSS": "none"}),
+    ("table2", "+ L_text", "", {}),
+    ("table3", "3", "top_k3", {"TOP_K": "3"}),
+    ("table4", "random", "grouping_random", {"GROUPING": "random"}),
+    ("table5", "mse", "router_loss_mse", {"ROUTER_LOSS": "mse"}),
+    ("table7", "3", "experts3", {"TEMPLATES": "templates/experts/eurosat_3.txt"}),
+    ("fig4", "λ1 = 0.5", "lambda_router0.5", {"LAMBDA_ROUTER": "0.5"}),
+    ("fig4", "λ2 = 5", "", {}),
+])
+def test_a_variants_folder_and_switches(table, row, variant, switches):
+    for run in select(table, "--methods", row, "--datasets", "eurosat", "--seeds", "2").runs():
+        assert run.directory("").parts[-2:] == (f"vit_b16-{variant}" if variant else "vit_b16", "seed2")
+        assert dict(zip(run.opts[::2], run.opts[1::2])) == {f"TRAINER.MOCOOP.{k}": v for k, v in switches.items()}
+        command = run.command("data", "/nowhere") if run.kind == "base2new_train" else []
+        assert all(value in command for value in switches.values()) or not command
+
+
+def test_released_recipe_has_its_own_files_and_plain_switches():
+    (run, *_) = select("table5", "--methods", "kl", "--datasets", "eurosat", "--recipe", "released").runs()
+    assert (run.cfg, run.variant) == ("vit_b16_ep50_released", "router_loss_kl")  # the released code has cross-entropy
+    (run, *_) = select("table2", "--methods", "+ L_text", "--datasets", "letters", "--recipe", "released").runs()
+    assert (run.cfg, run.variant) == ("builtin_released", "")
+    (run, *_) = select("table1", "--methods", "CoOp", "--datasets", "dtd", "--recipe", "released").runs()
+    assert run.cfg == "vit_b16_ctxv1"
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("recipe", ["paper", "released"])
+def test_every_run_of_every_experiment_has_its_files(name, recipe):
+    experiment = EXPERIMENTS[name]
+    builtin = ("letters_sketch",) if name == "generalisation" else ("letters", "digits", "textures", "shapes")
+    for datasets in (experiment.datasets, builtin):
+        selection = select(name, "--datasets", *datasets, "--recipe", recipe)
+        for run in selection.runs():
+            assert recipes.trainer_file(run.trainer, run.cfg).is_file() and recipes.dataset_file(run.dataset).is_file()
+            for path in run.opts[1::2]:
+                assert not path.startswith("templates/") or (recipes.PROJECT / path).is_file()
+
+
+def test_sizes_of_the_grids():
+    count = {name: len(select(name).runs()) for name in EXPERIMENTS}
+    assert count["table1"] == 11 * 2 * (1 + 5 * 3) and count["table3"] == 4 * 2 * 3 * 3
+    assert count["fig3"] == 11 * 4 * 5 * 3 and count["crossdataset"] == 5 * 3 * 11 + 11
+
+
+def test_few_shot_runs_follow_the_recipe():
+    runs = {run.shots: run for run in select("fig3", "--methods", "CoOp", "--datasets", "dtd", "--seeds", "1").runs()}
+    assert {n: run.cfg for n, run in runs.items()} == {1: "rn50_ep50", 2: "rn50_ep100", 4: "rn50_ep100", 8: "rn50",
+                                                       16: "rn50"}
+
+
+def test_own_settings_name_the_folder_unless_they_are_the_machines():
+    options = ("--datasets", "dtd", "--methods", "CoOp", "CLIP", "--seeds", "1", "--set", "OPTIM.MAX_EPOCH", "5",
+               "--set", "MODEL.BACKBONE.PATH", "/w/ViT-B-16.pt", "--set", "TRAINER.MOCOOP.TOP_K", "3")
+    coop, _, clip, _ = select("table1", *options).runs()
+    assert coop.directory("").parts[-2] == "vit_b16_ctxv1-max_epoch5" and clip.directory("").parts[-2] == "vit_b16"
+    assert coop.opts == ("OPTIM.MAX_EPOCH", "5", "MODEL.BACKBONE.PATH", "/w/ViT-B-16.pt")
+    assert variant_name(("INPUT.SIZE", "(64, 64)")) == "size64_64"
+
+
+def test_own_experts_counts_template_groups():
+    assert [own_experts(d) for d in ("caltech101", "eurosat", "ucf101", "oxford_flowers", "letters")] == [5, 6, 6, 5, 8]
+
+
+def test_table_of_finished_runs(out, capsys):
+    selection = select("table2", "--datasets", "EuroSAT", "--methods", "CoOp", "--seeds", "1", "2")
+    for run in selection.runs():
+        finish(out, run, {"base": 90.0, "new": 60.0}[run.classes] + 2 * (run.seed - 1))
+    main(["table2", "--datasets", "eurosat", "--methods", "CoOp", "--seeds", "1", "2", "--format", "json"])
+    content = json.loads(capsys.readouterr().out)
+    row = content["blocks"][0]["rows"]["CoOp"]
+    assert row["base"] == {"ours": 91.0, "std": 1.0, "seeds": 2, "difference": pytest.approx(-0.54), "paper": 91.54}
+    assert row["H"]["ours"] == pytest.approx(2 * 91 * 61 / 152) and row["H"]["std"] is None
+    assert row["mean of H"]["ours"] == pytest.approx((2 * 90 * 60 / 150 + 2 * 92 * 62 / 154) / 2)
+    assert row["H"]["paper"] == 68.15 and "68.28" in row["H"]["notes"][0] and content["missing"] == []
+    main(["table2", "--datasets", "eurosat", "--methods", "CoOp", "--seeds", "1", "2", "3"])
+    text = capsys.readouterr().out
+    assert "91.00 ± 1.00 (2/3)" in text and "-0.54" in text and "68.15 [" in text and "\033" not in text
+    assert ("CoOp: 2 runs missing (eurosat)\n    python -m reproduce table2 --methods CoOp --datasets eurosat "
+            "--seeds 1 2 3 --run") in text
+
+
+def test_average_has_the_h_of_the_averages_and_only_where_all_are_there(out):
+    selection = select("table1", "--methods", "CoOp", "--seeds", "1")
+    for i, run in enumerate(selection.runs()):
+        finish(out, run, 90.0 - i)
+    document = scores.document(selection, out, lambda row, runs: "")
+    base, new, h, _ = document.blocks[0].rows[0][1]
+    assert h.ours == pytest.approx(2 * base.ours * new.ours / (base.ours + new.ours)) and h.paper == 74.60
+    (next(iter(selection.runs())).directory(out) / "results.json").unlink()
+    document = scores.document(selection, out, lambda row, runs: "")
+    assert document.blocks[0].rows[0][1][0].ours is None and document.blocks[2].rows[0][1][0].ours is not None
+
+
+def test_runs_made_with_other_settings_are_not_passed_off(out, capsys):
+    (run, _) = select("table3", "--datasets", "dtd", "--methods", "3", "--seeds", "1").runs()
+    finish(out, run, 50.0, config={"TRAINER": {"MOCOOP": {"TOP_K": 2}}})
+    assert main(["table3", "--datasets", "dtd", "--methods", "3", "--seeds", "1"]) == 2
+    assert "TRAINER.MOCOOP.TOP_K 2, not 3" in capsys.readouterr().err
+
+
+def test_transfer_has_a_column_for_each_dataset_and_the_average_of_the_targets(out, capsys):
+    options = ["--methods", "CoOp", "--datasets", "digits", "shapes", "--seeds", "1", "--format", "json"]
+    for run in select("crossdataset", *options[:-2]).runs():
+        finish(out, run, {"letters": 90.0, "digits": 60.0, "shapes": 40.0}[run.dataset])
+    assert main(["crossdataset", *options]) == 0
+    row = json.loads(capsys.readouterr().out)["blocks"][0]["rows"]["CoOp"]
+    assert {k: v["ours"] for k, v in row.items()} == {"letters": 90, "digits": 60, "shapes": 40, "average": 50}
+    assert select("generalisation", "--datasets", "letters_dark").experiment.source == "letters"
+
+
+def test_any_other_method_becomes_a_row_and_an_unknown_one_an_error(out, capsys):
+    assert [row.trainer for row in select("table1", "--methods", "LinearProbe", "clip").rows] == ["LinearProbe",
+                                                                                                  "ZeroshotCLIP"]
+    assert main(["table1", "--methods", "CoOpp"]) == 2
+    assert "did you mean CoOp" in capsys.readouterr().err
+    assert main(["table7", "--datasets", "dtd"]) == 2
+    assert "dtd has no template file for 3 experts" in capsys.readouterr().err
+
+
+def test_table6_has_the_measured_time(out, capsys):
+    folder = out / "inference_time" / "caltech101" / "cpu"
+    folder.mkdir(parents=True)
+    (folder / "times.json").write_text(json.dumps([{"method": "CoOp", "seconds_per_image": 0.002}]))
+    main(["table6", "--methods", "CoOp", "--format", "json"])
+    cell = json.loads(capsys.readouterr().out)["blocks"][0]["rows"]["CoOp"]["s a batch"]
+    assert cell["ours"] == 0.2 and cell["paper"] == 0.09
+
+
+def test_output_files(out, tmp_path, capsys):
+    for kind, sign in (("markdown", "| CoOp"), ("latex", r"\toprule"), ("csv", "table2,EuroSAT,CoOp,base")):
+        file = tmp_path / "new" / f"t.{kind}"
+        assert main(["table2", "--datasets", "eurosat", "--format", kind, "--out", str(file)]) == 0
+        assert sign in pathlib.Path(file).read_text()
+        assert capsys.readouterr().out == f"written: {file}\n"
+
+
+def test_colour_on_a_terminal_only():
+    cell = scores.Cell(ours=80.0, paper=81.0)
+    assert tables.render(scores.Document("table1", "", [scores.Block("D", ("base",), [("CoOp", [cell])])]), "text",
+                         colour=True).count("\033[31m-1.00") == 1
+
+
+def test_tables_start_without_torch():
+    code = ("import sys; from reproduce.__main__ import main; main(['table1', '--paper']); "
+            "sys.exit(any(m in sys.modules for m in ('torch', 'dassl', 'trainers', 'ray', 'matplotlib')))")
+    assert subprocess.run([sys.executable, "-c", code], cwd=recipes.PROJECT, stdout=subprocess.DEVNULL).returncode == 0
