@@ -91,6 +91,7 @@ class PromptTrainer(TrainerX):
                 f"({self.clip.image_size}, {self.clip.image_size})"
             )
         self._prepared = None
+        self.trains_encoder = False
         with torch.random.fork_rng(devices=[]):  # what is learned starts from the seed alone, however CLIP was loaded
             torch.manual_seed(max(cfg.SEED, 0))
             self.learner = self.build_learner(self.dm.dataset.classnames)
@@ -106,6 +107,7 @@ class PromptTrainer(TrainerX):
     def register_learner(self):
         """Give the learner an optimiser and a schedule, and the engine all three; replaces an earlier learner."""
         self.learner.to(self.device)
+        self.trains_encoder = any(p.requires_grad for p in self.clip.visual.parameters())
         self.optim = build_optimizer(self.learner, self.cfg.OPTIM, param_groups=self.param_groups())
         self.sched = self.build_schedule()
         for registry in (self._models, self._optims, self._scheds):
@@ -180,8 +182,7 @@ class PromptTrainer(TrainerX):
 
     def encode_image(self, images):
         """``features_of`` a training batch, with gradients where a recipe trains layers of the image encoder."""
-        trained = any(p.requires_grad for p in self.clip.visual.parameters())
-        with torch.set_grad_enabled(trained):
+        with torch.set_grad_enabled(self.trains_encoder):
             return self.features_of(images)
 
     def forward_backward(self, batch):

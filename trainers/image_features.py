@@ -30,6 +30,7 @@ class ImageFeatures:
         folder = cache_folder(options)
         self.cache = FeatureCache(os.path.join(self.root, folder), options.FEATURE_CACHE_GB) if folder else None
         self._encoder = None  # (marks of its weights, hash)
+        self._names = {}  # of image files below the root
         self._said = set()
 
     @contextlib.contextmanager
@@ -59,7 +60,7 @@ class ImageFeatures:
         return _Batches(self, loader, views)
 
     def _obstacle(self, loader, views):
-        if any(p.requires_grad for p in self.trainer.clip.visual.parameters()):
+        if self.trainer.trains_encoder:
             return "this recipe trains layers of the image encoder"
         if not self.trainer.takes_features(views):
             return f"{type(self.trainer).__name__} works on the images itself"
@@ -91,7 +92,7 @@ class ImageFeatures:
         used = sorted({int(i) for batch in plan for i in batch})
         paths = [dataset.data_source[i].impath for i in used]
         seeds = [[(int(i), i.rng_seed if views else None) for i in batch] for batch in plan]
-        names = [os.path.relpath(path, self.root) for path in paths]
+        names = [self._names.get(p) or self._names.setdefault(p, os.path.relpath(p, self.root)) for p in paths]
         identity = {
             "dataset": trainer.cfg.DATASET.NAME, "images": len(used), "batches": len(plan),
             "encoder": self.encoder_hash(), "precision": str(trainer.clip.dtype),
