@@ -66,6 +66,7 @@ class Experiment:
     rows: tuple
     shots: tuple = (16,)
     source: str = ""
+    backbone: str = "ViT-B/16"
 
 
 def methods(*names):
@@ -85,7 +86,7 @@ LADDER = (
     Row("+ L_text"),
 )
 EXPERIMENTS = {e.name: e for e in (
-    Experiment("table1", "Base-to-new generalisation, 16 shots, ViT-B/16", "base2new", ELEVEN,
+    Experiment("table1", "Base-to-new generalisation, 16 shots", "base2new", ELEVEN,
                methods("ZeroshotCLIP", "CoOp", "CoCoOp", "ProGrad", "KgCoOp", "MoCoOp")),
     Experiment("table2", "Components added one by one: mixture, router loss, text loss", "base2new", FOUR, LADDER),
     Experiment("table3", "Number of experts that the router selects", "base2new", FOUR,
@@ -98,8 +99,8 @@ EXPERIMENTS = {e.name: e for e in (
                methods("CoOp", "CoCoOp", "MoCoOp")),
     Experiment("table7", "Number of experts", "base2new", FOUR,
                tuple(Row(str(n), experts=n) for n in (3, 5, 6, 8))),
-    Experiment("fig3", "Few-shot learning, RN50", "fewshot", ELEVEN,
-               methods("LinearProbe", "CoOp", "ProGrad", "MoCoOp"), (1, 2, 4, 8, 16)),
+    Experiment("fig3", "Few-shot learning", "fewshot", ELEVEN,
+               methods("LinearProbe", "CoOp", "ProGrad", "MoCoOp"), (1, 2, 4, 8, 16), backbone="RN50"),
     Experiment("fig4", "Weights of the router loss (λ1) and of the text loss (λ2)", "base2new", FOUR,
                sweep("λ1", "LAMBDA_ROUTER", (0, 0.5, 1, 2, 5), "ROUTER_LOSS")
                + sweep("λ2", "LAMBDA_TEXT", (0, 1, 3, 5, 10), "TEXT_LOSS")),

@@ -153,6 +153,8 @@ def make(jobs, data, out, on):
         if result is not None and isinstance(job, Run):
             check_same_settings(job, result, job.directory(out))
     progress = Progress(jobs, out)
+    progress.finished_before([job for job in jobs if job.result(out) is not None])
+    jobs = [job for job in jobs if job not in progress.ended_as]
     try:
         together = [job for job in jobs if not getattr(job, "alone", False)]
         make_some(together, data, out, on, progress)
@@ -175,9 +177,6 @@ def make_some(jobs, data, out, on, progress):
                                        retry_exceptions=[Died], scheduling_strategy="SPREAD")
     refs = {}
     for job in jobs:
-        if job.result(out) is not None:
-            progress.ended(job, Outcome("reused"))
-            continue
         needs = refs.get(job.training) if job.training else None
         refs[job] = task.remote(job, progress.index[job], data, out, on.cpus, on.cache_features, board, needs)
     by_ref = {ref: job for job, ref in refs.items()}

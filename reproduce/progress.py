@@ -39,6 +39,12 @@ class Progress:
         done = str(self.count("done", "reused")).rjust(len(total))
         self.say(f"[{done}/{total}] {word:<7} {job.label}{text}")
 
+    def finished_before(self, jobs):
+        """Jobs that need not be made."""
+        self.ended_as.update(dict.fromkeys(jobs, "reused"))
+        if jobs:
+            self.say(f"{len(jobs)} of {len(self.jobs)} runs are finished already")
+
     def started(self, index):
         job = self.jobs[index]
         if job in self.ended_as:

@@ -147,9 +147,7 @@ def section(selection, document, out, anchor):
 
 
 def heading(selection, document):
-    builtin = any(map(recipes.is_builtin, selection.datasets))
-    source = f" (trained on {selection.experiment.source})" if selection.experiment.source else ""
-    return title(document) + source + (", built-in benchmark" if builtin else "")
+    return title(document) + (f", trained on {selection.experiment.source}" if selection.experiment.source else "")
 
 
 def page(seeds, recipe, pairs, out):

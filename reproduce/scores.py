@@ -1,7 +1,7 @@
 """From finished runs to documents: means over seeds, harmonic means, averages over datasets, the paper's numbers."""
 import statistics
 
-from reproduce import paper, timing
+from reproduce import paper, recipes, timing
 from reproduce.document import Block, Cell, Document, Missing
 from reproduce.experiments import ELEVEN, PAPER_NAMES, printed_name
 from reproduce.results import harmonic_mean, std
@@ -162,7 +162,14 @@ def document(selection, out, command):
     missing = [Missing(row.name, tuple(runs), command(row, runs)) for row, runs in absent.items()]
     printed = set(selection.datasets) & set(PAPER_NAMES)
     notes = tuple(paper.notes(experiment.name)) if printed else ()
-    return Document(experiment.name, experiment.caption, blocks, notes, missing)
+    return Document(experiment.name, caption(selection), blocks, notes, missing)
+
+
+def caption(selection):
+    """The experiment's caption with the model that its runs use."""
+    builtin = sum(map(recipes.is_builtin, selection.datasets))
+    models = [selection.experiment.backbone] * (builtin < len(selection.datasets)) + ["built-in model"] * (builtin > 0)
+    return f"{selection.experiment.caption}, {' and '.join(models)}"
 
 
 def routing_document(selection, out, command):
@@ -173,7 +180,7 @@ def routing_document(selection, out, command):
                for row, routing in routings if routing.result(out) is None]
     blocks = routing_blocks([routing for _, routing in routings], out)
     notes = ("weights of all experts in per cent; left the true class, right the likeliest",)
-    return Document(selection.experiment.name, selection.experiment.caption, blocks, notes, missing)
+    return Document(selection.experiment.name, caption(selection), blocks, notes, missing)
 
 
 def paper_document(experiment):
@@ -188,4 +195,5 @@ def paper_document(experiment):
             printed = printed_cells(experiment.name, row, dataset, columns)
             lines.append((row, [Cell(paper=printed[c][0], notes=printed[c][1]) for c in columns]))
         blocks.append(Block(dataset, columns, lines))
-    return Document(experiment.name, experiment.caption, blocks, tuple(paper.notes(experiment.name)))
+    name = experiment.name
+    return Document(name, f"{experiment.caption}, {experiment.backbone}", blocks, tuple(paper.notes(name)))

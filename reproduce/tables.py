@@ -128,6 +128,19 @@ def write(text, file):
     print(f"written: {file}")
 
 
+def make(args, selection, data, out):
+    """Make what isn't finished; returns the exit status."""
+    for gpus in (1, 0):  # times on either device will do
+        jobs = jobs_of(selection, out, gpus)
+        if all(job.result(out) is not None for job in jobs):
+            print(f"all {len(jobs)} runs are finished already")
+            return 0
+    from reproduce import grid
+
+    with grid.cluster(args) as cluster:
+        return 0 if grid.make(jobs_of(selection, out, cluster.gpus), data, out, cluster) else 1
+
+
 def main(args):
     experiment = EXPERIMENTS[args.command]
     if getattr(args, "paper", False):
@@ -139,10 +152,7 @@ def main(args):
     data, out = data_folder(), output_folder()
     status = 0
     if args.run:
-        from reproduce import grid
-
-        with grid.cluster(args) as cluster:
-            status = 0 if grid.make(jobs_of(selection, out, cluster.gpus), data, out, cluster) else 1
+        status = make(args, selection, data, out)
     document = scores.document(selection, out, command_for(args.pairs, selection))
     if experiment.name in figures.DRAWN and (args.out is None or args.out.suffix[1:] in figures.PICTURES):
         files = figures.draw(selection, document, out, args.out)

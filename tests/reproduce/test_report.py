@@ -71,7 +71,7 @@ def test_report_has_what_exists_in_one_file_and_escapes_names(out, capsys):
     assert "script" not in page.tags and HOSTILE in page.text and "Plain & simple" in page.text
     assert all(source.startswith(("data:image/", "#s")) for source in page.sources)
     assert sum(source.startswith("data:image/svg+xml") for source in page.sources) == 2
-    assert "89.73" in page.text and "built-in benchmark" in page.text and "Table 1 has H 68.27" in page.text
+    assert "89.73" in page.text and "text loss, built-in model" in page.text and "Table 1 has H 68.27" in page.text
     assert "python -m reproduce table1 --methods KgCoOp" in page.text
 
 
