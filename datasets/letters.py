@@ -1,4 +1,4 @@
-"""Letters: the alphabet with a systematic shift from the built-in model's pre-training, and four test-only variants; built in."""
+"""Letters: the alphabet with a systematic shift from pre-training, and four test-only variants; built in."""
 
 from dassl.data.datasets import DATASET_REGISTRY
 

@@ -2,11 +2,13 @@
 
     python -m models.pretrain models/builtin
 
-Training is driven by steps and seeds, writes a checkpoint every few hundred steps and goes on from it after an interruption, with
-the same result. The product is a folder in open_clip's local format. `models/builtin/README.md` records the committed run.
+Training is driven by steps and seeds, writes a checkpoint every few hundred steps and goes on from it after an
+interruption, with the same result. The product is a folder in open_clip's local format. `models/builtin/README.md`
+records the committed run.
 
-The loss is CLIP's (Radford et al. 2021), plus four linear heads on the image feature that name the thing, its texture, its style
-and its colour; their weight fades to nothing at 75 % of training and they are not kept. Without them so small a model hardly starts to learn.
+The loss is CLIP's (Radford et al. 2021), plus four linear heads on the image feature that name the thing, its
+texture, its style and its colour; their weight fades to nothing at 75 % of training and they are not kept. Without
+them so small a model hardly starts to learn.
 """
 import argparse
 import json
@@ -137,7 +139,7 @@ def loss_of(model, heads, vocabulary, batch, progress):
 
 @torch.no_grad()
 def held_out_accuracy(model, vocabulary, batches=6, size=160):
-    """Zero-shot accuracy (%) on new images of the world: which of 89 things; which of 20 textures, where they fill the image."""
+    """Zero-shot accuracy (%) on new images: which of 89 things; which of 20 textures, where they fill the image."""
     model.eval()
     things = tokenize([f"a photo of a {n}." for n in world.NAMES])
     textures = tokenize([f"a photo of a {n} texture." for n in world.PATTERN_NAMES])
@@ -161,7 +163,7 @@ def save_checkpoint(path, model, heads, optimizer, met, step, seconds):
 
 
 def export(folder, model, vocabulary, met):
-    """Write open_clip's folder: fp16 weights, the full token table with zeros for every token that training never met."""
+    """Write open_clip's folder: fp16 weights, in the token table zeros for every token that training never met."""
     state = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
     compact = state["token_embedding.weight"] * met[:, None]
     table = torch.zeros(MODEL["text_cfg"]["vocab_size"], compact.shape[1], dtype=torch.half)
@@ -217,7 +219,7 @@ def train(folder, checkpoint, steps, size, lr, seed, save_every=200):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="where the model goes")
-    parser.add_argument("--checkpoint", type=Path, default=Path("pretrain.pt"), help="written on the way, and resumed from")
+    parser.add_argument("--checkpoint", type=Path, default=Path("pretrain.pt"), help="written on the way, resumed from")
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--batch", type=int, default=160)
     parser.add_argument("--lr", type=float, default=2e-3)

@@ -2,8 +2,8 @@
 
     python -m models.score models/builtin
 
-prints the table of `models/builtin/README.md` in about two minutes on one core. It needs no data folder and none of the trainers:
-a second, short computation of what the product should find.
+prints the table of `models/builtin/README.md` in about a minute on one core. It needs no data folder and none of the
+trainers: a second, short computation of what the product should find.
 """
 import argparse
 import math
@@ -33,8 +33,9 @@ def load(folder):
 
 def transform(size=64):
     """The test transform of all trainers: bicubic, centre crop, CLIP's mean and deviation."""
-    return transforms.Compose([transforms.Resize(size, transforms.InterpolationMode.BICUBIC), transforms.CenterCrop(size),
-                               transforms.ToTensor(), transforms.Normalize(MEAN, STD)])
+    resize = transforms.Resize(size, transforms.InterpolationMode.BICUBIC)
+    normalise = transforms.Normalize(MEAN, STD)
+    return transforms.Compose([resize, transforms.CenterCrop(size), transforms.ToTensor(), normalise])
 
 
 @torch.no_grad()
@@ -46,7 +47,7 @@ def image_features(model, images, view=transform()):
 
 
 def text_features(model, tokens, ctx=None):
-    """Unit features [C, 128] of tokens [C, 77]; `ctx` [M, 128] takes the place of the M tokens behind the start token."""
+    """Unit features [C, 128] of tokens [C, 77]; `ctx` [M, 128] replaces the M tokens behind the start token."""
     length = int(tokens.argmax(-1).max()) + 1
     x = model.token_embedding(tokens[:, :length])
     if ctx is not None:
@@ -62,35 +63,40 @@ def accuracy(image, text, labels):
 
 
 class Features:
-    """The features of a set, and its base and new halves."""
+    """A set as the model sees it, and its base and new halves. Only what is asked for is encoded."""
 
     def __init__(self, model, name):
         self.model, self.name, self.classes = model, name, sets.CLASSES[name]
         self.template = TEMPLATES.get(name, DEFAULT_TEMPLATE)
         self.base = math.ceil(len(self.classes) / 2)
-        self.parts = {part: (image_features(model, images), torch.from_numpy(labels).long())
-                      for part, (images, labels) in sets.make(name).items() if len(images)}
+        self.parts = {part: (x, torch.from_numpy(y).long()) for part, (x, y) in sets.make(name).items()}
+        self.encoded = {}
 
     def select(self, part, which):
         """Features and labels (from 0) of "base", "new" or "all" classes."""
-        x, y = self.parts[part]
+        images, y = self.parts[part]
+        if part not in self.encoded:
+            self.encoded[part] = image_features(self.model, images)
         keep = {"all": y >= 0, "base": y < self.base, "new": y >= self.base}[which]
-        return x[keep], y[keep] - (self.base if which == "new" else 0)
+        return self.encoded[part][keep], y[keep] - (self.base if which == "new" else 0)
 
     def names(self, which):
         return {"all": self.classes, "base": self.classes[:self.base], "new": self.classes[self.base:]}[which]
 
-    def shots(self, seed, which="base"):
-        """16 random training images of every class."""
-        x, y = self.select("train", which)
-        order = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed))
-        keep = torch.cat([order[y[order] == c][:SHOTS] for c in range(len(self.names(which)))])
-        return x[keep], y[keep]
+    def shots(self, seed):
+        """Features and labels of 16 random training images of every base class."""
+        if ("shots", seed) not in self.encoded:
+            images, y = self.parts["train"]
+            order = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed))
+            keep = torch.cat([order[y[order] == c][:SHOTS] for c in range(self.base)])
+            self.encoded["shots", seed] = image_features(self.model, images[keep.numpy()]), y[keep]
+        return self.encoded["shots", seed]
 
     @torch.no_grad()
     def zero_shot(self, which):
         tokens = open_clip.tokenize([self.template.format(n) for n in self.names(which)])
-        return accuracy(self.select("test", which)[0], text_features(self.model, tokens), self.select("test", which)[1])
+        x, y = self.select("test", which)
+        return accuracy(x, text_features(self.model, tokens), y)
 
     def linear_probe(self, seed):
         """Base accuracy of logistic regression; C is the largest of those that do best on the validation images."""
@@ -115,8 +121,8 @@ class Features:
                 loss.backward()
                 optimizer.step()
         with torch.no_grad():
-            return [accuracy(self.select("test", k)[0], text_features(self.model, tokens[k], ctx), self.select("test", k)[1])
-                    for k in ("base", "new")]
+            text = {k: text_features(self.model, tokens[k], ctx) for k in tokens}
+        return [accuracy(self.select("test", k)[0], text[k], self.select("test", k)[1]) for k in ("base", "new")]
 
 
 def main():
@@ -130,10 +136,11 @@ def main():
     for name in args.sets:
         features = Features(model, name)
         cells = [f"{features.zero_shot(which):.1f}" for which in ("all", "base", "new")]
-        if "train" in features.parts:
+        if len(features.parts["train"][1]):
             cells.append(f"{np.mean([features.linear_probe(s) for s in SEEDS]):.1f}")
             cells += [f"{v:.1f}" for v in np.mean([features.coop(s) for s in SEEDS], 0)]
-        print(f"| {name} | {len(features.classes)} | " + " | ".join(cells + ["–"] * (6 - len(cells))) + " |", flush=True)
+        cells += ["–"] * (6 - len(cells))
+        print(f"| {name} | {len(features.classes)} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

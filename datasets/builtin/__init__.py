@@ -1,1 +1,1 @@
-"""The built-in benchmark: a small procedural world, and the sets made from it. No download; see `sets.py` and `models/builtin`."""
+"""The built-in benchmark: a small drawn world and the sets made from it; see `sets.py` and `models/builtin`."""

@@ -1,7 +1,8 @@
 """The atlas: every mask and every texture tile of the built-in world, in one committed grey PNG, 64 x 64 a cell.
 
-`atlas.json` lists the names and the number of cells of each, in the order of the cells. `python -m datasets.builtin.atlas`
-draws both files anew; that changes the data, so the pixel hashes in `sets.py` and the model have to be made anew too.
+`atlas.json` lists the names and the number of cells of each, in the order of the cells. `python -m
+datasets.builtin.atlas` draws both files anew; that changes the data, so the pixel hashes in `sets.py` and the model
+have to be made anew too.
 """
 import json
 from functools import lru_cache

@@ -4,8 +4,8 @@
     DATA/letters/split_zhou_Letters.json
     DATA/letters/builtin.json                       which set this is, and the hash of its pixels
 
-A set is written to a temporary folder, which is renamed when it is complete: a run that is killed leaves no half set, and of two
-runs that start together one keeps its copy and the other drops its own, which holds the same images.
+A set is written to a temporary folder, which is renamed when it is complete: a run that is killed leaves no half set,
+and of two runs that start together one keeps its copy and the other drops its own, which holds the same images.
 """
 import errno
 import os
@@ -68,7 +68,7 @@ def write_set(name, folder, split_file=""):
             raise UserError(f"cannot write the built-in set {folder}: {error.strerror or error}") from error
         if not os.path.exists(os.path.join(folder, MANIFEST)):
             raise UserError(f"{folder} is in the way: it isn't the built-in set {name} that is to be made there "
-                            f"(it has no {MANIFEST}); move or remove it, or give another data folder with --root") from error
+                            f"(it has no {MANIFEST}); move or remove it, or give another --root") from error
     finally:
         if temporary and os.path.isdir(temporary):
             shutil.rmtree(temporary)

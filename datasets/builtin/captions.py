@@ -1,7 +1,8 @@
-"""The captioned world that the built-in model is pre-trained on: scenes of objects, digits, letters, textures, and their captions.
+"""The world that the built-in model is pre-trained on: scenes of objects, digits, letters, textures, and captions.
 
-`batch(seed, step, size)` is a function of its arguments: a run can be interrupted and repeated. A caption follows one of CLIP's
-template phrases, names the thing in it, and often its colour and texture; the phrase mostly names the style that was applied.
+`batch(seed, step, size)` is a function of its arguments: a run can be interrupted and repeated. A caption follows one
+of CLIP's template phrases, names the thing in it, and often its colour and texture; the phrase mostly names the style
+that was applied.
 """
 from dataclasses import dataclass
 
@@ -33,7 +34,8 @@ PHRASES = {
     "low resolution": ["a low resolution photo of a {}", "a low resolution photo of the {}",
                        "a low resolution image of a {}"],
     "pixelated": ["a pixelated photo of a {}", "a pixelated photo of the {}", "a pixelated {}"],
-    "sketch": ["a sketch of a {}", "a drawing of a {}", "a sketch of the {}", "a drawing of the {}", "a doodle of a {}"],
+    "sketch": ["a sketch of a {}", "a drawing of a {}", "a sketch of the {}", "a drawing of the {}",
+               "a doodle of a {}"],
     "bright": ["a bright photo of a {}", "a bright photo of the {}", "a bright {}"],
     "dark": ["a dark photo of the {}", "a dark photo of a {}", "a photo of a {} at night"],
     "black and white": ["a black and white photo of a {}", "a black and white photo of the {}", "a monochrome {}"],
@@ -70,9 +72,8 @@ def invent(rng, n, photo_share):
     """Draw the facts of n scenes; `photo_share` of them in the style "photo"."""
     kind = rng.choice(4, n, p=KIND_SHARES)
     digit0, letter0 = len(OBJECT_NAMES), len(OBJECT_NAMES) + len(DIGIT_NAMES)
-    name = np.select([kind == OBJECT, kind == DIGIT, kind == LETTER],
-                     [rng.integers(0, digit0, n), rng.integers(digit0, letter0, n), rng.integers(letter0, len(NAMES), n)],
-                     NO_LABEL)
+    names = [rng.integers(0, digit0, n), rng.integers(digit0, letter0, n), rng.integers(letter0, len(NAMES), n)]
+    name = np.select([kind == OBJECT, kind == DIGIT, kind == LETTER], names, NO_LABEL)
     style = np.where(rng.random(n) < photo_share, STYLE_ID["photo"], rng.integers(1, len(STYLES), n))
     style = np.where((kind == TEXTURE) & np.isin(style, OBJECT_STYLES), STYLE_ID["photo"], style)
     plain = (rng.random(n) < np.where(kind == OBJECT, .55, .85)) & (kind != TEXTURE)
@@ -146,7 +147,7 @@ def caption(rng, facts, i):
 
 
 def batch(seed, step, size, photo_share=.45):
-    """Batch number `step`: images uint8 [size, 48, 48, 3], captions, and labels (int64 [size], NO_LABEL where none applies)."""
+    """Batch number `step`: images uint8 [size, 48, 48, 3], captions, labels (int64 [size], NO_LABEL for none)."""
     rng = np.random.default_rng([seed, step])
     facts = invent(rng, size, photo_share)
     images = render(rng, stage(rng, facts), Pose(warp=.08))

@@ -1,6 +1,7 @@
 """Textures of the built-in world: periodic 64 x 64 grey tiles, six variants of each.
 
-Like `shapes`, this runs only when the atlas is drawn anew. Names that start with "_" are backgrounds that no caption names.
+Like `shapes`, this runs only when the atlas is drawn anew. Names that start with "_" are backgrounds that no caption
+names.
 """
 import numpy as np
 

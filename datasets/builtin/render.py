@@ -1,7 +1,8 @@
-"""The renderer: arrays that describe n scenes in, n images of 48 x 48 pixels out; numpy only, about 1,000 images a second.
+"""The renderer: arrays that describe n scenes in, n images of 48 x 48 pixels out; about 1,500 a second.
 
-One object (a mask of the atlas, filled with a texture in two colours) lies on a textured background, perhaps with a small
-distractor near the border; then the scene's style is applied. Everything random comes from the generator that is passed in.
+One object (a mask of the atlas, filled with a texture in two colours) lies on a textured background, perhaps with a
+small distractor near the border; then the scene's style is applied. Everything random comes from the generator that
+is passed in.
 """
 from dataclasses import dataclass
 

@@ -1,8 +1,9 @@
 """The images of the built-in sets: digits (real handwriting), letters, shapes, textures, and letters in other styles.
 
-What makes a set informative for prompt learning is a shift that is systematic: all images of letters, shapes and textures share a
-palette, a pose and lighting that pre-training never showed together, and every class keeps one bent prototype of its own. Then a
-linear probe on 16 images a class is well above zero-shot, and prompts have something to gain. Noise per image would only blur both.
+What makes a set informative for prompt learning is a shift that is systematic: all images of letters, shapes and
+textures share a palette, a pose and lighting that pre-training never showed together, and every class keeps one bent
+prototype of its own. Then a linear probe on 16 images a class is well above zero-shot, and prompts have something to
+gain. Noise per image would only blur both.
 
 Images are a function of the set's name. `PIXELS` holds the hash that they had when the published tables were made.
 """
@@ -17,7 +18,7 @@ from .render import FULL_FRAME, NOTHING, SIDE, F, Pose, Scenes, render, sample_m
 from .shapes import DIGIT_NAMES, LETTER_NAMES
 from .styles import POSED, STYLE_ID, STYLES
 
-TRAIN, VAL, TEST = 40, 8, 30  # images per class of a drawn set: a pool to draw few-shot samples from, and two fixed parts
+TRAIN, VAL, TEST = 40, 8, 30  # images per class of a drawn set; train is a pool that few-shot samples are drawn from
 STYLE_TEST = 20  # images per class of a test-only set
 DIGITS_TRAIN, DIGITS_VAL = 50, 10  # of about 180 per class; the rest is for testing
 DIGIT_PIXEL = 5  # side of a digit's pixel
@@ -61,7 +62,7 @@ TEXTURE_NAMES = sorted(PATTERN_NAMES)
 
 
 def bent_prototypes(names, warp, rotation=22., aspect=.8, shear=.2):
-    """One new mask per class: the first of its name, leaning as all of its set do, and bent in a way of its own. [n, 66, 66]"""
+    """One new mask per class, [n, 66, 66]: leaning as all of its set do, and bent in a way of its own."""
     axis = (np.arange(CELL) + .5) / CELL * 2 - 1
     x, y = np.meshgrid(axis, axis)
     c, s = np.cos(np.deg2rad(rotation)) * 1.1, np.sin(np.deg2rad(rotation)) * 1.1
@@ -130,8 +131,8 @@ def drawn_set(draw, names, shift, seed, style=None, sizes=(TRAIN, VAL, TEST)):
 def chalk_digits():
     """Part -> (images, labels) of scikit-learn's 1,797 handwritten digits.
 
-    Each of the 8 x 8 grey pixels is a square of 5 x 5, chalk on a green board: nothing is interpolated, and the set has a palette
-    of its own like the others.
+    Each of the 8 x 8 grey pixels is a square of 5 x 5, chalk on a green board: nothing is interpolated, and the set
+    has a palette of its own like the others.
     """
     from sklearn.datasets import load_digits
     digits = load_digits()

@@ -1,8 +1,9 @@
 """Line drawings of the built-in world: objects, hand-written digits, letters; each becomes a 64 x 64 mask.
 
-A drawing is a list of primitives in the square [-1, 1] x [-1, 1] (x to the right, y down), painted in order: a primitive is
-`(kind, *arguments)`, and one whose kind starts with "cut " takes its area away again. Only `python -m datasets.builtin.atlas`
-runs this code; everything else reads the committed atlas, so that fonts and rasterisers can't change the data.
+A drawing is a list of primitives in the square [-1, 1] x [-1, 1] (x to the right, y down), painted in order: a
+primitive is `(kind, *arguments)`, and one whose kind starts with "cut " takes its area away again. Only `python -m
+datasets.builtin.atlas` runs this code; everything else reads the committed atlas, so that fonts and rasterisers can't
+change the data.
 """
 import math
 
@@ -152,8 +153,8 @@ def tool_drawings():
 def built_drawings():
     return {
         "house": [rect(-.7, -.1, .7, .9), polygon((-.95, -.1), (0, -.95), (.95, -.1)), cut(rect(-.2, .3, .2, .9))],
-        "boat": [polygon((-.95, .35), (.95, .35), (.6, .85), (-.6, .85)), polygon((-.05, -.95), (-.05, .25), (-.7, .25)),
-                 polygon((.08, -.7), (.08, .25), (.6, .25))],
+        "boat": [polygon((-.95, .35), (.95, .35), (.6, .85), (-.6, .85)),
+                 polygon((-.05, -.95), (-.05, .25), (-.7, .25)), polygon((.08, -.7), (.08, .25), (.6, .25))],
         "car": [rect(-.98, -.05, .98, .4), polygon((-.6, -.05), (-.4, -.5), (.35, -.5), (.65, -.05)),
                 ellipse(-.72, .2, -.2, .72), ellipse(.2, .2, .72, .72)],
         "chair": [rect(-.6, -1, -.4, 1), rect(-.6, 0, .6, .2), rect(.4, .1, .6, 1)],

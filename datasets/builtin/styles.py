@@ -1,8 +1,8 @@
 """The 20 photographic and drawn styles that CLIP's template phrases name, as functions on small images.
 
-A style either poses the object (`POSED`, in `render`) or changes the finished image: `f(images, masks, rng)`, images float32
-[n, 48, 48, 3] and masks float32 [n, 48, 48] in 0..1. Sums are spelled out instead of left to a matrix product, whose order of
-summation differs between machines: the same seed gives the same pixels everywhere.
+A style either poses the object (`POSED`, in `render`) or changes the finished image: `f(images, masks, rng)`, images
+float32 [n, 48, 48, 3] and masks float32 [n, 48, 48] in 0..1. Sums are spelled out instead of left to a matrix
+product, whose order of summation differs between machines: the same seed gives the same pixels everywhere.
 """
 import numpy as np
 
@@ -87,7 +87,8 @@ def origami(images, masks, rng):
         angle = rng.uniform(0, 2 * np.pi, n)
         a, b = np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
         across = a[:, None, None] * axis[None, None] + b[:, None, None] * axis[None, :, None]
-        shade += np.where(across > rng.uniform(-.5, .5, (n, 1, 1)).astype(np.float32), np.float32(.18), np.float32(-.18))
+        crease = rng.uniform(-.5, .5, (n, 1, 1)).astype(np.float32)
+        shade += np.where(across > crease, np.float32(.18), np.float32(-.18))
     return images * shade[..., None]
 
 

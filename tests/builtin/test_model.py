@@ -1,4 +1,4 @@
-"""The committed model: open_clip loads it, it knows every word of the templates, and the sets are as informative as promised."""
+"""The committed model: open_clip loads it, it knows the templates' words, the sets are as informative as said."""
 import hashlib
 import re
 from pathlib import Path
@@ -14,8 +14,8 @@ from prompting.templates import SELECTED_TEMPLATES
 FOLDER = Path(__file__).resolve().parents[2] / "models" / "builtin"
 TEMPLATES = FOLDER.parents[1] / "templates"
 
-# Zero-shot accuracy over all classes, from and to; and how far a linear probe and CoOp lie above zero-shot on base classes
-# (one seed here, to be quick; the README has the mean of three).
+# Zero-shot accuracy over all classes, from and to; and how far a linear probe and CoOp lie above zero-shot on base
+# classes (one seed here, to be quick; the README has the mean of three).
 ZERO_SHOT = {"digits": (75, 95), "letters": (50, 85), "shapes": (35, 75), "textures": (60, 95)}
 PROBE_GAIN = {"digits": 5, "letters": 15, "shapes": 15}
 COOP_GAIN = {"digits": 4, "letters": 4}
@@ -49,9 +49,9 @@ def test_open_clip_loads_the_folder():
     model.eval()
     image = view(score.Image.fromarray(sets.make("letters_sketch")["test"][0][0]))
     assert image.shape == (3, 64, 64)
+    tokens = tokenizer(["a sketch of a letter a.", "a sketch of a letter q.", "a dark photo of a star."])
     with torch.no_grad():
-        similarity = model.encode_image(image[None], normalize=True) @ model.encode_text(
-            tokenizer(["a sketch of a letter a.", "a sketch of a letter q.", "a dark photo of a letter a."]), normalize=True).T
+        similarity = model.encode_image(image[None], normalize=True) @ model.encode_text(tokens, normalize=True).T
     assert similarity.argmax() == 0
 
 

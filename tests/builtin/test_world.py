@@ -1,4 +1,4 @@
-"""The drawn world: the same seed gives the same pictures and captions, and the committed atlas is what the code draws."""
+"""The drawn world: the same seed gives the same pictures and captions; the committed atlas is what the code draws."""
 import hashlib
 
 import numpy as np
