@@ -73,7 +73,7 @@ class Progress:
                 self.line("reused", run, f": {result['metrics']['accuracy']:.1f}%")
                 continue
             self.line("start", run)
-            status, output = self.processes.run(run.command(self.data, self.out))
+            status, output = self.processes.run(run.command(self.data, self.out, cache_features=True))
             result = run.result(self.out)
             if status != 0 or result is None:
                 self.failed(run, directory, status, output)

@@ -130,9 +130,7 @@ def perform(job, index, data, out, cpus, cache_features, board, needs=None):
     started = time.monotonic()
     directory = job.directory(out)
     directory.mkdir(parents=True, exist_ok=True)
-    command = job.command(data, out)
-    if cache_features and isinstance(job, Run) and not job.evaluates_only:
-        command.insert(2, "--cache-features")
+    command = job.command(data, out, cache_features) if isinstance(job, Run) else job.command(data, out)
     environment = dict(os.environ, OMP_NUM_THREADS=str(max(1, int(cpus))), PYTHONUNBUFFERED="1")
     process = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
                              cwd=PROJECT, env=environment, preexec_fn=die_with_parent)

@@ -96,8 +96,11 @@ class Run:
             settings += ("DATASET.SUBSAMPLE_CLASSES", self.classes)
         return settings + tuple(self.opts)
 
-    def command(self, data, out):
-        """Argument list that starts this run. A test of a training run needs that one finished."""
+    def command(self, data, out, cache_features=False):
+        """Argument list that starts this run. A test of a training run needs that one finished.
+
+        cache_features: training keeps its image features for other methods with the same seed and data, or takes theirs.
+        """
         directory = self.directory(out)
         command = [
             sys.executable, str(recipes.PROJECT / "train.py"),
@@ -111,8 +114,9 @@ class Run:
             command += ["--model-dir", str(trained), "--load-epoch", str(finished_epochs(self, trained))]
         if self.evaluates_only:
             command.append("--eval-only")
-        elif has_checkpoint(directory):
-            command += ["--resume", str(directory)]
+        else:
+            command += ["--cache-features"] * cache_features
+            command += ["--resume", str(directory)] * has_checkpoint(directory)
         return command + list(self.settings())
 
 
