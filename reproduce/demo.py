@@ -145,7 +145,9 @@ def main(args):
     total = sum(map(len, found))
     print(f"\n{total} runs in {time.monotonic() - started:.0f} s, {reused} of them finished before; results in {out}\n")
     seeds = f"seed {args.seeds[0]}" if len(args.seeds) == 1 else f"mean over seeds {', '.join(map(str, args.seeds))}"
-    print(f"Base-to-new, 16 shots, accuracy in %, {seeds} (zero-shot has none); H of the means.\n")
+    print(f"Base-to-new, 16 shots, accuracy in %, {seeds} (zero-shot has none); H of the means.\n"
+          "Training images are encoded once per set and seed, by the method that comes first (the last row); the train\n"
+          "seconds of the others are without it.\n")
     print(table(args, found, out))
     if not finished:
         print("\nerror: some runs failed, see above; the same command tries them again")
