@@ -1,14 +1,15 @@
 """Stands in for train.py on Ray: jobs of ten short steps, kept on disk; test_grid.py runs it as a driver.
 
-    python sleepers.py FOLDER [--cluster SECONDS]
+    python sleepers.py FOLDER [--cluster]
 
-With --cluster two nodes on this machine share the work, and the second one is killed after so many seconds.
+With --cluster two nodes on this machine share the work, and the second one is killed when two jobs have begun.
 """
 import argparse
 import json
 import os
 import sys
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,10 +53,27 @@ def pairs(count):
     return [job for t in trainings for job in (t, Sleeper(t.label.replace("train", "test"), 0.01, t))]
 
 
+def alive_nodes(on):
+    return sum(node["Alive"] for node in on.ray.nodes())
+
+
+def note_nodes(on, folder):
+    """Into a file: Ray's own processes write into the driver's output, in the middle of lines too."""
+    with open(folder / "nodes", "a", encoding="utf-8") as f:
+        f.write(f"{alive_nodes(on)}\n")
+
+
+def kill_in_the_middle(nodes, node, folder):
+    """Kill a node once two jobs have made a step, that is while both nodes are at work."""
+    while len(list(folder.glob("*/steps"))) < 2:
+        time.sleep(0.02)
+    nodes.remove_node(node, allow_graceful=False)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--cluster", type=float)
+    parser.add_argument("--cluster", action="store_true")
     parser.add_argument("--broken", action="store_true")
     args = parser.parse_args()
     import sleepers  # not __main__: workers import the jobs' class by this name
@@ -76,14 +94,17 @@ def main():
         small.pop("include_dashboard")
         second = nodes.add_node(**small)
         options.address = nodes.address
-        timer = threading.Timer(args.cluster, lambda: nodes.remove_node(second, allow_graceful=False))
-        timer.daemon = True
+        killer = threading.Thread(target=kill_in_the_middle, args=(nodes, second, args.folder), daemon=True)
     with grid.cluster(options) as on:
         if args.cluster:
-            print("nodes:", sum(n["Alive"] for n in on.ray.nodes()), flush=True)
-            timer.start()
+            note_nodes(on, args.folder)
+            killer.start()
         finished = grid.make(jobs, "data", args.folder, on)
-        print("nodes:", sum(n["Alive"] for n in on.ray.nodes()), flush=True)
+        end = time.monotonic() + 60  # Ray notices a dead node after some seconds
+        while args.cluster and alive_nodes(on) == 2 and time.monotonic() < end:
+            time.sleep(0.2)
+        if args.cluster:
+            note_nodes(on, args.folder)
     sys.exit(0 if finished else 1)
 
 
