@@ -90,7 +90,8 @@ def main():
         from ray.cluster_utils import Cluster
 
         small = {"num_cpus": 1, "object_store_memory": grid.OBJECT_STORE, "include_dashboard": False}
-        nodes = Cluster(initialize_head=True, head_node_args=small)
+        quick = {"health_check_period_ms": 500, "health_check_failure_threshold": 3}  # to notice the dead node soon
+        nodes = Cluster(initialize_head=True, head_node_args={**small, "_system_config": quick})
         small.pop("include_dashboard")
         second = nodes.add_node(**small)
         options.address = nodes.address
