@@ -22,6 +22,9 @@ EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 130, 143
 FILE_SYSTEM_ERRORS = {
     errno.ENOSPC: "no space left on the disk",
     errno.EDQUOT: "disk quota exceeded",
+    errno.EFBIG: "file larger than this file system or the limit of this process (ulimit -f) allows",
+    errno.EIO: "input/output error, of a disk or network drive that fails",
+    errno.ESTALE: "the network drive has lost this file",
     errno.EROFS: "the file system is read-only",
     errno.EACCES: "permission denied",
     errno.EPERM: "operation not permitted",

@@ -5,12 +5,13 @@ The draw: seed Python's random with the run's seed; group the training images by
 the validation images with min(shots, 4). It happens before the base/new selection.
 
 Two kinds of cache are read. `shot_16-seed_1.pkl` is the published code's pickle; where there is one it is used, and no
-code in it is run. `shot_16-seed_1.json` is ours; it holds paths relative to the image folder and the hash of the split
-that it was drawn from, so that a changed split is noticed. A file of the same name without that hash is taken for a
-sample chosen by hand: it must fit the split, and is never overwritten.
+code in it is run. `shot_16-seed_1.json` is ours; it holds paths relative to the image folder, the hash of the split
+that it was drawn from, so that a changed split is noticed, and a hash of the sample, so that damage is. A file of the
+same name without these hashes is taken for a sample chosen by hand: it must fit the split, and is never overwritten.
 """
 
 import hashlib
+import json
 import os
 import random
 
@@ -76,6 +77,7 @@ def fewshot(train, val, test, num_shots, seed, cache_dir, image_dir):
     if val is not None:
         val = sample_per_class(val, min(num_shots, MAX_VAL_SHOTS), rng)
         cache["val"] = to_entries(val, image_dir)
+    cache["sample_sha256"] = sample_digest(cache)
     if keep(cache, path):
         print(f"Saving preprocessed few-shot data to {path}")
     return train, val
@@ -90,12 +92,22 @@ def split_digest(train, val, test, image_dir):
     return digest.hexdigest()
 
 
+def sample_digest(cache):
+    """Sha256 (hex) of what a JSON cache holds beside this very hash."""
+    content = {key: value for key, value in cache.items() if key != "sample_sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 def _read_cache(path, digest, train, val, image_dir):
     """Train and val of a JSON cache, or None where it was drawn from another split."""
     cache = read_json(path)
     if not isinstance(cache, dict) or "train" not in cache:
         raise UserError(f"{path} is not a few-shot file: it must be an object with the keys \"train\" and \"val\"; "
                         f"delete it to have the sample drawn again")
+    own = [key for key in ("version", "split_sha256", "sample_sha256") if key in cache]
+    if "sample_sha256" in cache and cache["sample_sha256"] != sample_digest(cache):
+        raise UserError(f"{path} isn't as it was written: damaged, or edited; delete it to have the sample drawn again "
+                        f"(for a sample chosen by hand, take out {', '.join(own)})")
     if cache.get("split_sha256", digest) != digest:
         print(f"{path} was drawn from another split (the split file has changed); drawing the sample again")
         return None
@@ -136,7 +148,7 @@ def _read_published(path, train, val, test, image_dir):
     _warn_of_overlap(path, sampled["train"], test)
     moved = cache["train"] and cache["train"][0].impath != sampled["train"][0].impath
     if moved:
-        print(f"Its paths, such as {cache['train'][0].impath}, are read below {image_dir}")
+        print(f"Its paths, such as {cache['train'][0].impath!r}, are read below {image_dir}")
     return sampled["train"], sampled.get("val")
 
 

@@ -87,6 +87,20 @@ def _check_labels(data, path):
                         f"every class needs at least one training image")
 
 
+def _warn_of_repetition(data, path):
+    """Say so where an image stands in a split twice: the mark of a damaged path, or of a test image in training."""
+    first, repeated = {}, []
+    for part in PARTS:
+        for i, (impath, _, _) in enumerate(data[part]):
+            place = f"entry {i} of \"{part}\""
+            if first.setdefault(impath, place) != place:
+                repeated.append((impath, first[impath], place))
+    if repeated:
+        impath, before, place = repeated[0]
+        print(f"WARNING: {path} has {len(repeated)} image(s) more than once, first {impath!r} in {before} and {place}; "
+              f"if that isn't meant, the file is damaged")
+
+
 def read_split(filepath, path_prefix):
     """Read and check a split file.
 
@@ -111,6 +125,7 @@ def read_split(filepath, path_prefix):
         if not data[part]:
             raise UserError(f"{filepath}: \"{part}\" is empty")
     _check_labels(data, filepath)
+    _warn_of_repetition(data, filepath)
     return tuple(to_data(data[part], path_prefix) for part in PARTS)
 
 

@@ -111,6 +111,8 @@ def read_groups(path):
             current.append(content)
         elif comment and not current:
             name = comment.strip()
+            if not name.isprintable():
+                raise UserError(f"{path}:{number}: control character in the name of a group: {name!r}")
         elif not comment and current:
             groups.append(TemplateGroup(name or f"group {len(groups) + 1}", tuple(current)))
             current, name = [], ""
@@ -123,12 +125,12 @@ def read_groups(path):
 
 def _check_line(template, where):
     """A template has one {} and no other brace, no doubled blank, no control character."""
+    if not template.isprintable():
+        raise UserError(f"{where}: control character in a template: {template!r}")
     if template.count("{}") != 1:
         raise UserError(f'{where}: a template needs exactly one {{}} for the class name: "{template}"')
     rest = template.replace("{}", "")
     if "{" in rest or "}" in rest:
         raise UserError(f'{where}: only an empty pair of braces may stand in a template: "{template}"')
-    if not template.isprintable():
-        raise UserError(f"{where}: control character in a template: {template!r}")
     if "  " in template:
         raise UserError(f'{where}: two blanks in a row: "{template}"')

@@ -90,6 +90,12 @@ def _coerce(raw, old, key):
 class _Loader(yaml.SafeLoader):
     """Builds plain values only: a tag that names a Python object is an error."""
 
+    def compose_node(self, parent, index):
+        """Refuse references: nested ones make a small file stand for an endless one."""
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.MarkedYAMLError(problem="references (*) are not allowed", problem_mark=self.peek_event().start_mark)
+        return super().compose_node(parent, index)
+
 
 def _read_yaml(path):
     """Return ({dotted key: value}, {dotted key: line}) of a YAML file."""
@@ -100,8 +106,9 @@ def _read_yaml(path):
             text = file.read()
     except (OSError, UnicodeDecodeError) as e:
         raise UserError(f"cannot read the configuration file {path}: {e}") from e
-    loader = _Loader(text)
+    loader = None
     try:
+        loader = _Loader(text)
         root = loader.get_single_node()
         values, lines = {}, {}
         if root is not None:
@@ -110,10 +117,12 @@ def _read_yaml(path):
         mark = e.problem_mark or e.context_mark
         line = mark.line + 1 if mark else 1
         raise UserError(f"{path}, line {line}: not valid YAML ({e.problem or e.context})") from e
-    except yaml.YAMLError as e:
+    except (yaml.YAMLError, RecursionError, ValueError, TypeError, OverflowError) as e:
+        # beside its own errors, PyYAML lets through those of the conversion of a value: a 13th month, `!!int x`
         raise UserError(f"{path}: not valid YAML ({e})") from e
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
     return values, lines
 
 

@@ -11,12 +11,16 @@ from ..data import set_loader_epoch
 from ..utils import UserError, load_checkpoint, save_checkpoint, tolist_if_not
 from .attributes import fingerprints
 from .checkpoint import (
+    RESUME_DIR,
     ResumePoints,
+    check_layout,
     check_trainer,
     frozen_samples,
     load_learned_state,
     model_entry,
+    only_user_errors,
     resume,
+    resume_points,
     run_entry,
     saved_epochs,
 )
@@ -134,15 +138,18 @@ class TrainerBase:
         raise UserError(
             f"the loss is not finite (infinite or NaN) in {where}, "
             f"at the learning rate {', '.join(rates) or 'unknown'}; training stops. {self._last_good_checkpoint()} "
-            "Try a lower OPTIM.LR, a longer OPTIM.WARMUP_EPOCH, or fp32 in place of fp16"
+            "Try a lower OPTIM.LR, a longer OPTIM.WARMUP_EPOCH, or fp32 in place of fp16, in another --output-dir: a run "
+            "that is resumed keeps its learning rates"
         )
 
     def _last_good_checkpoint(self):
-        directory = getattr(self, "output_dir", None)
-        epochs = saved_epochs(directory, self.get_model_names()) if directory else set()
+        directory = getattr(self, "output_dir", None) or ""
+        points = osp.join(directory, RESUME_DIR)
+        epochs = {epoch: points for epoch in resume_points(points)} if directory else {}
+        epochs.update(dict.fromkeys(saved_epochs(directory, self.get_model_names()) if directory else (), directory))
         if epochs:
-            return f"The last good checkpoint is that of epoch {max(epochs)} in {directory}."
-        return "No checkpoint was overwritten."
+            return f"The last good checkpoint is that of epoch {max(epochs)} in {epochs[max(epochs)]}."
+        return "There is no checkpoint yet."
 
     # ---- checkpoints ----
 
@@ -192,15 +199,15 @@ class TrainerBase:
                 hint = f"; there are epochs {', '.join(map(str, epochs))} (--load-epoch)" if epochs else ""
                 raise UserError(f"no model at {path}{hint}")
             checkpoint = load_checkpoint(path)
-            if not isinstance(checkpoint.get("state_dict"), dict):
-                raise UserError(f"{path}: not a checkpoint of a trainer (it has no state_dict)")
+            check_layout(checkpoint, path)
             check_trainer(checkpoint, self.cfg, path)
             loaded.append((name, path, checkpoint))
         for number, (name, path, checkpoint) in enumerate(loaded):
-            if number == 0 and checkpoint.get("extras"):
-                self.load_checkpoint_extras(checkpoint["extras"])
-            print(f'Loading weights to {name} from "{path}" (epoch = {checkpoint.get("epoch")})')
-            load_learned_state(self._models[name], self.adapt_state_dict(name, checkpoint["state_dict"]), path)
+            with only_user_errors(path):
+                if number == 0 and checkpoint.get("extras"):
+                    self.load_checkpoint_extras(checkpoint["extras"])
+                print(f'Loading weights to {name} from "{path}" (epoch = {checkpoint.get("epoch")})')
+                load_learned_state(self._models[name], self.adapt_state_dict(name, checkpoint["state_dict"]), path)
 
     def resume_model_if_exist(self, directory):
         """Restore the newest usable state in ``directory``; return the epochs done, 0 when there is none."""
@@ -234,7 +241,7 @@ class TrainerBase:
 
     def train_seconds(self):
         """Return the seconds spent in training so far, with those of the runs that this one continues."""
-        current = time.time() - self._train_start if self._train_start is not None else 0.0
+        current = time.monotonic() - self._train_start if self._train_start is not None else 0.0
         return self._train_seconds + current
 
     def add_train_seconds(self, seconds):
@@ -249,7 +256,7 @@ class TrainerBase:
         self._attributes_at_start = fingerprints(self)
         self._frozen_at_start = {name: frozen_samples(model) for name, model in self._models.items()}
         self.before_train()  # may set start_epoch, when it resumes
-        self._train_start = time.time()
+        self._train_start = time.monotonic()  # the wall clock may be set meanwhile
         points = ResumePoints(self.output_dir) if getattr(self, "output_dir", "") else None
         self.epoch = max(self.start_epoch - 1, 0)
         self._in_epochs = True

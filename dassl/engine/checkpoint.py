@@ -10,6 +10,7 @@ Each holds, beside ``state_dict``, ``optimizer``, ``scheduler``, ``epoch`` and `
 needs: random states, gradient scaler, best result, the trainer's name, extras and changed attributes.
 """
 
+import contextlib
 import os
 import os.path as osp
 import re
@@ -24,6 +25,7 @@ from ..utils import (
     get_rng_state,
     load_checkpoint,
     nearest,
+    printable,
     set_rng_state,
     torch_save,
 )
@@ -172,18 +174,61 @@ def _candidates(directory, names):
             yield epoch, {name: osp.join(directory, name, f"model.pth.tar-{epoch}") for name in names}
 
 
+def check_layout(checkpoint, path):
+    """Raise DamagedFileError unless ``checkpoint`` has what is read of it, in the types that it is read as."""
+    state, epoch, extras = (checkpoint.get(key) for key in ("state_dict", "epoch", "extras"))
+    if not isinstance(state, dict):
+        raise DamagedFileError(f"{path}: not a checkpoint of a trainer (it has no state_dict)")
+    for name, value in state.items():
+        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
+            raise DamagedFileError(f"{path}: its state_dict has {name!r}, a {type(value).__name__}, not a named tensor")
+    if epoch is not None and (type(epoch) is not int or epoch < 0):
+        raise DamagedFileError(f"{path}: its epoch is {epoch!r}, not a number of epochs")
+    if extras is not None and not isinstance(extras, dict):
+        raise DamagedFileError(f"{path}: its extras are a {type(extras).__name__}, not a dictionary")
+    for text in _texts(extras):
+        if printable(text) != text:
+            raise DamagedFileError(f"{path}: control character in {text!r}")
+
+
+@contextlib.contextmanager
+def only_user_errors(path):
+    """Make a UserError that names the file of what unfitting values in it raise: other programs write what they like."""
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as e:
+        reason = str(e).partition("\n")[0][:200]
+        raise UserError(f"{path}: this method can't take up its contents ({type(e).__name__}: {reason})") from e
+
+
+def _texts(value):
+    """Yield every string in nested containers."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, entry in value.items():
+            yield from _texts(key)
+            yield from _texts(entry)
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        for entry in value:
+            yield from _texts(entry)
+
+
 def _read(files):
     """Return (state of the run, {model name: entry}, {model name: where}) of one candidate."""
     if None in files:
         path = files[None]
         run = load_checkpoint(path)
-        if not isinstance(run.get("models"), dict):
+        if not isinstance(run.get("models"), dict) or not all(isinstance(m, dict) for m in run["models"].values()):
             raise DamagedFileError(f"{path}: not a point to resume from")
+        for entry in run["models"].values():
+            check_layout({**run, **entry}, path)
         return run, run["models"], dict.fromkeys(run["models"], path)
     entries = {name: load_checkpoint(path) for name, path in files.items()}
     for name, entry in entries.items():
-        if "state_dict" not in entry or "epoch" not in entry:
-            raise DamagedFileError(f"{files[name]}: not a checkpoint of a trainer")
+        check_layout(entry, files[name])
+        if entry.get("epoch") is None:
+            raise DamagedFileError(f"{files[name]}: not a checkpoint of a trainer (it has no epoch)")
     return next(iter(entries.values())), entries, files
 
 
@@ -204,7 +249,8 @@ def resume(trainer, directory):
             continue
         print(f"Found checkpoint at {directory} (will resume training)")
         print(f"Loading checkpoint from {', '.join(files.values())}")
-        _restore(trainer, run, entries, where)
+        with only_user_errors(files[next(iter(files))]):
+            _restore(trainer, run, entries, where)
         print(f"Previous epoch: {run['epoch']}")
         return run["epoch"]
     print("No undamaged checkpoint found, train from scratch" if damaged else "No checkpoint found, train from scratch")

@@ -71,7 +71,7 @@ class SimpleTrainer(TrainerBase):
 
     def __init__(self, cfg):
         super().__init__()
-        self._time_created = time.time()
+        self._time_created = time.monotonic()
         self._results_written = False
         self._trained = False
         self.check_cfg(cfg)
@@ -137,7 +137,7 @@ class SimpleTrainer(TrainerBase):
             else:
                 print("Deploy the last-epoch model")
             self.test()
-        elapsed = datetime.timedelta(seconds=round(time.time() - self.time_start))
+        elapsed = datetime.timedelta(seconds=max(round(time.time() - self.time_start), 0))
         print(f"Elapsed: {elapsed}")
         self.close_writer()
 
@@ -159,7 +159,7 @@ class SimpleTrainer(TrainerBase):
 
         The evaluation that ends a run, or is all of it, writes ``results.json``.
         """
-        start = time.time()
+        start = time.monotonic()
         self.set_model_mode("eval")
         self.evaluator.reset()
         split = split or self.cfg.TEST.SPLIT
@@ -175,14 +175,14 @@ class SimpleTrainer(TrainerBase):
         for name, value in results.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch)
         if not self._in_epochs:
-            self._write_results(results, split, time.time() - start)
+            self._write_results(results, split, time.monotonic() - start)
         return next(iter(results.values()))
 
     def _write_results(self, results, split, test_seconds):
         seconds = {
             "train": self.train_seconds(),
             "test": test_seconds,
-            "total": self._resumed_seconds + time.time() - self._time_created,
+            "total": self._resumed_seconds + time.monotonic() - self._time_created,
         }
         write_results(self, results, split, seconds, eval_only=not self._trained)
         self._results_written = True
@@ -207,13 +207,13 @@ class SimpleTrainer(TrainerBase):
         """Run ``forward_backward(*batch)`` on every item of ``batches`` (tuples), with log and TensorBoard."""
         self.num_batches = num_batches
         losses, batch_time, data_time = MetricMeter(), AverageMeter(), AverageMeter()
-        end = time.time()
+        end = time.monotonic()
         for self.batch_idx, batch in enumerate(batches):
-            data_time.update(time.time() - end)
+            data_time.update(time.monotonic() - end)
             loss_summary = self.forward_backward(*batch)
             if loss_summary and "loss" in loss_summary:
                 self.detect_anomaly(loss_summary["loss"])  # for methods that don't call model_backward
-            batch_time.update(time.time() - end)
+            batch_time.update(time.monotonic() - end)
             losses.update(loss_summary)
             freq = self.cfg.TRAIN.PRINT_FREQ
             if (self.batch_idx + 1) % freq == 0 or num_batches < freq:
@@ -222,7 +222,7 @@ class SimpleTrainer(TrainerBase):
             for name, meter in losses.meters.items():
                 self.write_scalar(f"train/{name}", meter.avg, step)
             self.write_scalar("train/lr", self.get_current_lr(), step)
-            end = time.time()
+            end = time.monotonic()
 
     def _print_progress(self, losses, batch_time, data_time):
         left = self.num_batches - self.batch_idx - 1 + (self.max_epoch - self.epoch - 1) * self.num_batches

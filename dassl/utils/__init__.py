@@ -1,6 +1,6 @@
 """Errors, files, logging, meters, registries, random state, and reading and writing of checkpoints."""
 
-from .errors import DamagedFileError, UserError
+from .errors import DamagedFileError, UserError, printable
 from .logger import *
 from .meters import *
 from .registry import *

@@ -2,8 +2,19 @@
 
 import re
 
+# C0 and C1 controls but tab and newline, marks that change the direction of writing, halves of surrogate pairs
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text):
+    """Return ``text`` with control characters written out (``\\x1b``): what a file holds must not steer a terminal."""
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
 class UserError(Exception):
     """An error that the user can mend; its text is one readable message that names the file or key and what to do.
+
+    Control characters in it, which come from names in files, are written out.
 
     An instance that was raised in a data-loading worker is rebuilt by PyTorch in the main process, with the worker's
     traceback put before the message: that part is taken off again.
@@ -13,7 +24,7 @@ class UserError(Exception):
         message = str(message)
         if message.startswith("Caught ") and "\nOriginal Traceback" in message:
             message = re.split(rf"^(?:[\w.]+\.)?{type(self).__name__}: ", message, flags=re.MULTILINE)[-1].strip()
-        super().__init__(message)
+        super().__init__(printable(message))
 
 
 class DamagedFileError(UserError):

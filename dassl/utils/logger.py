@@ -1,15 +1,31 @@
 """Copies what is printed into ``log.txt``, and locks an output folder against a second run."""
 
+import contextlib
 import fcntl
 import os
 import os.path as osp
 import re
 import sys
+import weakref
 
 from .errors import UserError
 from .tools import mkdir_if_missing
 
 __all__ = ["Logger", "lock_output_dir", "setup_logger"]
+
+# what ``atomic_write`` leaves in a folder when its process is killed
+_UNFINISHED = re.compile(r"\..+\.tmp")
+_locks = weakref.WeakSet()
+
+
+def _close_inherited_locks():
+    for file in list(_locks):
+        file.close()
+
+
+# A lock goes when all processes have closed its file. Data-loading workers are forks, which outlive a killed run by
+# seconds: with a copy of their own they would keep the next run from starting.
+os.register_at_fork(after_in_child=_close_inherited_locks)
 
 _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[@-_]")
 
@@ -91,6 +107,7 @@ def lock_output_dir(path):
     """Take the output folder ``path`` for this process; return the lock (hold on to it; closing it gives it back).
 
     The lock goes when the process ends, however it ends. UserError when another run holds it, with its process id.
+    Partly written files that a killed run has left in the folder are removed.
     """
     mkdir_if_missing(path)
     fpath = osp.join(path, ".lock")
@@ -111,4 +128,16 @@ def lock_output_dir(path):
     file.truncate()
     file.write(str(os.getpid()))
     file.flush()
+    _locks.add(file)
+    _remove_unfinished(path)
     return file
+
+
+def _remove_unfinished(path):
+    """Remove partly written files from a run folder and the folders in it."""
+    folders = [path, *(entry.path for entry in os.scandir(path) if entry.is_dir(follow_symlinks=False))]
+    for folder in folders:
+        for name in os.listdir(folder):
+            if _UNFINISHED.fullmatch(name):
+                with contextlib.suppress(OSError):
+                    os.unlink(osp.join(folder, name))

@@ -128,6 +128,8 @@ def read_json(fpath):
         raise UserError(f"{fpath}, line {e.lineno}: not valid JSON ({e.msg})") from e
     except UnicodeDecodeError as e:
         raise UserError(f"{fpath}: not a text file in UTF-8") from e
+    except (RecursionError, ValueError) as e:  # brackets without end, a number of thousands of digits
+        raise UserError(f"{fpath}: not JSON that can be read ({e})") from e
 
 
 def write_json(obj, fpath):

@@ -6,7 +6,7 @@ import tarfile
 import zipfile
 from collections import defaultdict
 
-from ...utils import UserError, mkdir_if_missing
+from ...utils import UserError, mkdir_if_missing, printable
 
 
 class Datum:
@@ -61,6 +61,9 @@ class DatasetBase:
         self._test = test
         self._num_classes = self.get_num_classes(train_x)
         self._lab2cname, self._classnames = self.get_lab2cname(train_x)
+        for name in self._classnames:
+            if printable(name) != name or "\n" in name or "\t" in name:
+                raise UserError(f"dataset {type(self).__name__}: control character in the class name {name!r}; rename it")
 
     @property
     def train_x(self):
