@@ -38,7 +38,7 @@ class TrainerBase:
         self._resumed_seconds = 0.0  # of these, those of the runs that this one continues
         self._train_start = None
         self._in_epochs = False
-        self._attributes_at_start = {}
+        self._attributes_at_start = None  # nothing has been trained
         self._frozen_at_start = {}
 
     # ---- models ----

@@ -109,6 +109,7 @@ def run_entry(trainer, epoch):
     """Return what is saved of a trainer beside its models; ``epoch``: the number of epochs done."""
     scaler = getattr(trainer, "scaler", None)
     cfg = getattr(trainer, "cfg", None)
+    before = trainer._attributes_at_start
     return {
         "epoch": epoch,
         "trainer": cfg.TRAINER.NAME if cfg is not None else type(trainer).__name__,
@@ -116,7 +117,7 @@ def run_entry(trainer, epoch):
         "scaler": scaler.state_dict() if scaler is not None else None,
         "rng": get_rng_state(),
         "extras": trainer.checkpoint_extras(),
-        "attributes": changed_attributes(trainer, trainer._attributes_at_start),
+        "attributes": {} if before is None else changed_attributes(trainer, before),
         "train_seconds": trainer.train_seconds(),
     }
 
