@@ -133,10 +133,14 @@ class TrainerBase:
         """Raise UserError when the loss (tensor or number) is not finite, before anything is overwritten."""
         if torch.isfinite(torch.as_tensor(loss)).all():
             return
+        self.stop_non_finite("the loss")
+
+    def stop_non_finite(self, what):
+        """Raise the UserError for a value that is not finite: where, at which learning rate, what is left."""
         where = f"epoch {getattr(self, 'epoch', 0) + 1}, batch {getattr(self, 'batch_idx', 0) + 1}"
         rates = sorted({f"{g['lr']:.4e}" for o in self._optims.values() if o is not None for g in o.param_groups})
         raise UserError(
-            f"the loss is not finite (infinite or NaN) in {where}, "
+            f"{what} is not finite (infinite or NaN) in {where}, "
             f"at the learning rate {', '.join(rates) or 'unknown'}; training stops. {self._last_good_checkpoint()} "
             "Try a lower OPTIM.LR, a longer OPTIM.WARMUP_EPOCH, or fp32 in place of fp16, in another --output-dir: a run "
             "that is resumed keeps its learning rates"

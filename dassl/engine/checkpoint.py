@@ -106,10 +106,17 @@ def model_entry(trainer, name, val_result=None):
 
 
 def run_entry(trainer, epoch):
-    """Return what is saved of a trainer beside its models; ``epoch``: the number of epochs done."""
+    """Return what is saved of a trainer beside its models; ``epoch``: the number of epochs done.
+
+    UserError when a learned parameter is not finite.
+    """
     scaler = getattr(trainer, "scaler", None)
     cfg = getattr(trainer, "cfg", None)
     before = trainer._attributes_at_start
+    for name, model in trainer._models.items():
+        for key, p in _parameters(model).items():
+            if p.requires_grad and not torch.isfinite(p).all():
+                trainer.stop_non_finite(f"{key} of {name}")  # never takes the place of a state that can be gone on from
     return {
         "epoch": epoch,
         "trainer": cfg.TRAINER.NAME if cfg is not None else type(trainer).__name__,
