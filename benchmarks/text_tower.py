@@ -6,8 +6,8 @@ CLIP ViT-B/16's text dimensions (width 512, 12 layers, 8 heads), random weights:
 is one step of a method's text side: encode all prompts, and (in training) the gradients of the learned vectors.
 
 The JSON file holds {case: {"classes", "speedup", "memory_ratio", "max_rel_err", ...}}: times faster (ratio of medians), times
-less memory kept for backward (in evaluation: that it would need), largest error of features and gradients relative to the
-largest value.
+less memory kept for backward (in evaluation, which keeps none: that one copy of its prompts would need), largest error of
+features and gradients relative to the largest value.
 """
 import argparse
 import json
@@ -104,12 +104,15 @@ def text_tower(width=512, layers=12, heads=8, device="cpu", dtype=torch.float32)
 def measure(case, tower, repeats, device):
     """{"classes", "speedup", "memory_ratio", "max_rel_err", ...} of one case."""
     fast, plain = tower, lambda plan, learned: encode_reference(tower, plan, learned)
-    case.build(tower.width, device, tower.positional_embedding.dtype, 512 if device == "cuda" else 0)
+    allowance = 512 if device == "cuda" else 0
+    case.build(tower.width, device, tower.positional_embedding.dtype, allowance)
     ours, theirs = case.step(fast), case.step(plain)
     errors = [relative_error(a, b) for a, b in zip(ours, theirs) if a is not None]
     seconds, plain_seconds = median_times([lambda: case.step(fast), lambda: case.step(plain)], repeats, device)
     row = {"classes": case.classes, "train": case.train, "seconds": seconds, "plain_seconds": plain_seconds,
            "speedup": plain_seconds / seconds, "max_rel_err": max(errors)}  # fmt: skip
+    case.copies, case.num_learned = 1, case.per_copy
+    case.build(tower.width, device, tower.positional_embedding.dtype, allowance)
     learned = case.learned.detach().requires_grad_()
     kept, plain_kept = (kept_bytes(lambda f=f: f(case.plan, learned), tower.parameters()) for f in (fast, plain))
     return {**row, "kept_mb": kept / 1e6, "plain_kept_mb": plain_kept / 1e6, "memory_ratio": plain_kept / kept}

@@ -1,0 +1,104 @@
+"""A table's whole grid of runs, as `python -m reproduce TABLE --run` makes it, against the same with everything fast switched off.
+
+    python -m benchmarks.grid --table table2 --datasets letters --seeds 1 --json grid.json
+
+Every run is a process of train.py with one thread, start-up included; runs take turns: one of ours, then the same plainly.
+
+- ours: this project's text tower; image features of test sets and of training views kept for the runs that follow (the first
+  run of a set pays for them: the cache is empty at the start);
+- plain: every prompt through all 77 positions, learned prompts again for every test batch, images decoded and encoded by every
+  run. Trainers, loops and data are the same code.
+"""
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tabulate import tabulate
+
+from reproduce.experiments import EXPERIMENTS, Selection, chosen_rows, dataset_stem
+
+PROJECT = Path(__file__).resolve().parents[1]
+PLAIN_SETTINGS = ("TRAINER.FEATURE_CACHE", "", "DATALOADER.DECODED_MB", "0")
+
+
+def train_plainly(argv):
+    """train.py with the published text computation, repeated for every test batch; returns its exit status."""
+    import torch
+
+    import train
+    from prompting import CLIP, unit
+    from prompting.reference import encode_reference
+    from trainers.base import PromptTrainer
+
+    def encode_text(self, plan, learned=None, checkpointing=False, raw=False):
+        with self.autocast():
+            features = encode_reference(self.text, plan, learned)
+        return features if raw else unit(features)
+
+    @torch.no_grad()
+    def model_inference(self, images):
+        return self.logits(self.features_of(images), self.prepare())
+
+    CLIP.encode_text, PromptTrainer.model_inference = encode_text, model_inference
+    return train.main(argv)
+
+
+def run(job, way, root, out, cache):
+    """Make one run in one of the two ways; returns (seconds, accuracy)."""
+    command = job.command(root, out / way, cache_features=way == "ours")
+    if way == "ours":
+        command += ["TRAINER.FEATURE_CACHE", str(cache)]
+    else:
+        script = command.index(str(PROJECT / "train.py"))
+        command = [*command[:script], "-m", "benchmarks.grid", "--plainly", *command[script + 1:], *PLAIN_SETTINGS]
+    start = time.perf_counter()
+    done = subprocess.run(command, cwd=PROJECT, env={**os.environ, "OMP_NUM_THREADS": "1"}, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    seconds = time.perf_counter() - start
+    result = job.result(out / way)
+    if done.returncode or result is None:
+        raise SystemExit(f"{job.label}, {way}: exit status {done.returncode}\n{done.stdout[-3000:]}")
+    return seconds, result["metrics"]["accuracy"]
+
+
+def main(argv=None):
+    """Run one command line; prints the table and returns its rows."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--table", default="table2", choices=list(EXPERIMENTS), help="default: table2")
+    parser.add_argument("--datasets", nargs="+", default=["letters"], help="default: letters")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1], help="default: 1")
+    parser.add_argument("--methods", nargs="+", help="default: all rows of the table")
+    parser.add_argument("--set", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"), dest="pairs")
+    parser.add_argument("--root", default=str(PROJECT / "data"), help="folder of the datasets (default: data)")
+    parser.add_argument("--json", default="", help="also write the results to this file")
+    args = parser.parse_args(argv)
+    experiment = EXPERIMENTS[args.table]
+    rows = chosen_rows(experiment, args.methods) if args.methods else experiment.rows
+    opts = tuple(word for pair in args.pairs for word in pair)
+    jobs = Selection(experiment, tuple(map(dataset_stem, args.datasets)), rows, tuple(args.seeds), opts=opts).runs()
+    table = []
+    with tempfile.TemporaryDirectory() as folder:
+        for job in jobs:
+            measured = {way: run(job, way, args.root, Path(folder), Path(folder) / "cache") for way in ("ours", "plain")}
+            (ours, accuracy), (plain, plain_accuracy) = measured["ours"], measured["plain"]
+            table.append({"run": job.label, "ours": ours, "plain": plain, "ratio": plain / ours, "accuracy": accuracy,
+                          "plain_accuracy": plain_accuracy})  # fmt: skip
+            print(f"{job.label}: {plain:.1f} s plainly, {ours:.1f} s", flush=True)
+    ours, plain = (sum(row[way] for row in table) for way in ("ours", "plain"))
+    table.append({"run": "all", "ours": ours, "plain": plain, "ratio": plain / ours})
+    print(tabulate(table, headers="keys", floatfmt=".2f"))
+    if args.json:
+        with open(args.json, "w", encoding="utf-8") as f:
+            json.dump(table, f, indent=1)
+    return table
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--plainly"]:
+        sys.exit(train_plainly(sys.argv[2:]))
+    main()
