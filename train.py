@@ -4,6 +4,8 @@
         --config-file configs/trainers/CoOp/vit_b16_ctxv1.yaml --output-dir output/eurosat DATASET.NUM_SHOTS 16
 
 Later settings win: engine and method defaults, dataset file, method file, options, KEY VALUE pairs.
+With `torchrun --nproc-per-node 2 train.py …` several processes share one run (docs/parallel.md).
+
 Exit status: 0 done; 2 something the user can mend (one `error: ...` line on stderr and in log.txt);
 130 Ctrl-C; 143 SIGTERM; anything else is a bug and shows its traceback.
 """
@@ -11,9 +13,13 @@ import argparse
 import contextlib
 import difflib
 import errno
+import io
 import os
+import random
 import signal
 import sys
+import time
+import warnings
 from pathlib import Path
 
 # Engine and methods are imported inside functions: `--help` and a mistyped option then answer at once.
@@ -68,6 +74,19 @@ def build_parser():
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE",
                         help="config keys to set, e.g. DATASET.NUM_SHOTS 16 OPTIM.MAX_EPOCH 50")
     return parser
+
+
+def parse(argv):
+    """The options of a command line."""
+    if not in_parallel():
+        return build_parser().parse_args(argv)
+    with contextlib.redirect_stderr(io.StringIO()) as said:  # by every process; one of them will report it
+        try:
+            return build_parser().parse_args(argv)
+        except SystemExit as error:
+            if not error.code:
+                raise
+            raise CommandError(said.getvalue().strip().splitlines()[-1].partition("error: ")[2]) from None
 
 
 def nearest_file(path):
@@ -154,12 +173,33 @@ def print_title(title):
     print(f"{line}\n** {title} **\n{line}")
 
 
+def in_parallel():
+    """Whether torchrun has started this process as one of several."""
+    return int(os.environ.get("WORLD_SIZE") or 1) > 1 and "RANK" in os.environ
+
+
+def is_first():
+    """Whether this is the only or the first process of the run: the one that prints and writes."""
+    return not in_parallel() or os.environ["RANK"] == "0"
+
+
+def join_others():
+    """Meet the other processes of a torchrun job; from now on only the first one prints."""
+    if in_parallel():
+        from dassl.utils import parallel
+
+        parallel.join()
+        if not is_first():
+            sys.stdout = open(os.devnull, "w")
+            warnings.simplefilter("ignore")
+
+
 @contextlib.contextmanager
 def output_lock(folder):
     """Hold the output folder against a second run; of a torchrun job only rank 0 does."""
     from dassl.utils import lock_output_dir
 
-    if int(os.environ.get("RANK", "0")) == 0:
+    if is_first():
         with lock_output_dir(folder):
             yield
     else:
@@ -172,20 +212,29 @@ def run(args):
     check_config_file(args.dataset_config_file, "--dataset-config-file")
     check_config_file(args.config_file, "--config-file")
     cfg = setup_cfg(args)
+    from dassl.utils import parallel
+
+    parallel.start(cfg.USE_CUDA)
     with output_lock(cfg.OUTPUT_DIR):
         run_locked(args, cfg)
+    parallel.finish()
 
 
 def run_locked(args, cfg):
     import datasets  # noqa: F401  (registers the datasets)
     from dassl.engine import build_trainer
-    from dassl.utils import collect_env_info, set_random_seed, setup_logger
+    from dassl.utils import collect_env_info, parallel, set_random_seed, setup_logger
 
     if cfg.SEED >= 0:
         print(f"Setting fixed seed: {cfg.SEED}")
         set_random_seed(cfg.SEED)
-    setup_logger(cfg.OUTPUT_DIR)
+    elif in_parallel():
+        set_random_seed(parallel.from_main(random.SystemRandom().getrandbits(32)))
+    if is_first():
+        setup_logger(cfg.OUTPUT_DIR)
     print_args(args, cfg)
+    if in_parallel():
+        print(f"{parallel.world_size()} processes share each batch and the prompts")
     print("Collecting env info ...")
     print(f"** System info **\n{collect_env_info()}\n")
 
@@ -229,9 +278,25 @@ def user_errors():
     return tuple(classes)
 
 
-def report(message):
-    """Print to stderr and, once the log is open, write the same there."""
-    sys.stderr.write(message + "\n")
+def signal_behind(error):
+    """``error``; or, where another process has ended because all were told to, the signal that is about to arrive here."""
+    if type(error).__name__ == "LostProcessError":
+        try:
+            time.sleep(1)
+        except (KeyboardInterrupt, Terminated) as signalled:
+            return signalled
+    return error
+
+
+def report(message, status):
+    """Print to stderr and, once the log is open, write the same there. Of several processes one prints."""
+    if in_parallel() and "dassl.utils" in sys.modules:
+        signalled = status in (EXIT_INTERRUPTED, EXIT_TERMINATED)  # as all processes are
+        shown = (is_first() or not signalled) and sys.modules["dassl.utils"].parallel.may_report()
+    else:
+        shown = True
+    if shown:
+        sys.stderr.write(message + "\n")
     log = getattr(sys.stdout, "file", None)
     if log is not None:
         with contextlib.suppress(OSError):  # the disk may be what is full
@@ -244,18 +309,18 @@ def on_sigterm(signum, frame):
 
 def main(argv=None):
     """Run one command line; returns the exit status."""
-    args = build_parser().parse_args(argv)
     stdout = sys.stdout
     previous = signal.signal(signal.SIGTERM, on_sigterm)
     try:
-        run(args)
+        join_others()
+        run(parse(argv))
         return 0
     except BaseException as error:
-        explained = explain(error)
+        explained = explain(signal_behind(error))
         if explained is None:
             raise
         status, message = explained
-        report(message)
+        report(message, status)
         return status
     finally:
         sys.stdout = stdout

@@ -58,7 +58,7 @@ class Plan:
     prefix_length: int  # P, padded length of a prefix
     buckets: list
     readout: torch.Tensor  # [G * C] row of each program's end token in the packed matrix, bucket by bucket
-    order: torch.Tensor  # [G, C] where program (g, c) stands in `readout`
+    order: torch.Tensor  # [G, C] where program (g, c) stands in `readout`; 0 where group g has no program c
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     _tiles: dict = field(default_factory=dict, repr=False)
 
@@ -68,7 +68,7 @@ class Plan:
 
     @property
     def num_classes(self):
-        return len(self.programs[0])
+        return max(map(len, self.programs))
 
     @property
     def num_tokens(self):
@@ -100,8 +100,8 @@ def build_plan(programs, padding_allowance=0):
     """Compile programs into a Plan.
 
     Args:
-        programs: [G][C] lists of integers, all groups with the same number C of programs; every program begins with the start
-            token and ends with the end token.
+        programs: [G][C] lists of integers; every program begins with the start token and ends with the end token. A group may
+            have fewer programs than the longest: its features after its own are another program's.
         padding_allowance: suffixes of neighbouring lengths are put into one bucket while this adds at most so many padded
             tokens per merge. 0 pads nothing (best on a CPU, where tokens are what costs); on a GPU fewer, larger kernels win.
 
@@ -137,7 +137,7 @@ def build_plan(programs, padding_allowance=0):
         buckets.append(
             Bucket(torch.tensor(groups), torch.tensor(classes), S, start, bias, eot, eot_bias, groups == list(range(len(programs))))
         )
-    order = torch.tensor([[where[g, c] for c in range(len(programs[0]))] for g in range(len(programs))])
+    order = torch.tensor([[where.get((g, c), 0) for c in range(max(map(len, programs)))] for g in range(len(programs))])
     as_long = lambda values: torch.tensor(values, dtype=torch.long)  # noqa: E731
     return Plan(programs, as_long(token_ids), as_long(index), as_long(position), P, buckets, as_long(readout), order)
 

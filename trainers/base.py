@@ -12,10 +12,11 @@ from torch import nn
 from dassl.engine import TrainerX
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
-from dassl.utils import load_pretrained_weights
-from prompting import PRECISIONS, UserError, build_plan, encode, hard_tokens, load_clip, plain_text_plan, unit
+from dassl.utils import load_pretrained_weights, parallel
+from prompting import PRECISIONS, Plan, UserError, build_plan, encode, hard_tokens, load_clip, plain_text_plan, unit
 
 from .image_features import ImageFeatures, cache_folder
+from .text_split import SplitPlan
 
 # On a GPU a kernel costs as much as some hundred tokens: suffixes of neighbouring lengths share a bucket there
 PADDING_ALLOWANCE = {"cuda": 512}
@@ -53,6 +54,14 @@ class PromptTrainer(TrainerX):
         if cfg.TRAINER.CACHE_VIEWS and not cache_folder(cfg.TRAINER):
             raise UserError("TRAINER.CACHE_VIEWS (--cache-features) needs a folder, but TRAINER.FEATURE_CACHE is off")
 
+    def check_parallel(self):
+        """Between these doors features and labels of all processes are put together."""
+        doors = ("parse_batch_train", "parse_batch_test", "forward_backward", "model_inference", "run_epoch", "test")
+        own = [door for door in doors if getattr(type(self), door) is not getattr(PromptTrainer, door)]
+        if own:
+            raise UserError(f"{type(self).__name__} has a {own[0]} of its own, so it runs in one process: start it with python "
+                            "in place of torchrun")
+
     # -- what a method says --------------------------------------------------------------------------------------------------
 
     def build_learner(self, classnames):
@@ -82,7 +91,8 @@ class PromptTrainer(TrainerX):
         cfg, backbone = self.cfg, self.cfg.MODEL.BACKBONE
         print(f"Loading CLIP (backbone: {backbone.NAME})")
         precision = self.options.PREC
-        self.clip = load_clip(backbone.NAME, backbone.PATH, precision, self.device)
+        with parallel.main_first():  # it may download weights
+            self.clip = load_clip(backbone.NAME, backbone.PATH, precision, self.device)
         if precision == "fp16" and self.clip.dtype == torch.float32:
             print("PREC fp16 on a CPU: computing in fp32")
         if tuple(cfg.INPUT.SIZE) != (self.clip.image_size,) * 2:
@@ -91,7 +101,8 @@ class PromptTrainer(TrainerX):
                 f"({self.clip.image_size}, {self.clip.image_size})"
             )
         self._prepared = None
-        self.trains_encoder = False
+        self._whole_size = None  # samples of the current batch, where several processes share it
+        self.trains_encoder, self._encoder_hooks = False, []
         with torch.random.fork_rng(devices=[]):  # what is learned starts from the seed alone, however CLIP was loaded
             torch.manual_seed(max(cfg.SEED, 0))
             self.learner = self.build_learner(self.dm.dataset.classnames)
@@ -107,7 +118,12 @@ class PromptTrainer(TrainerX):
     def register_learner(self):
         """Give the learner an optimiser and a schedule, and the engine all three; replaces an earlier learner."""
         self.learner.to(self.device)
-        self.trains_encoder = any(p.requires_grad for p in self.clip.visual.parameters())
+        trained = [p for p in self.clip.visual.parameters() if p.requires_grad]
+        self.trains_encoder = bool(trained)
+        for hook in self._encoder_hooks:
+            hook.remove()
+        if parallel.world_size() > 1:  # each process has the gradient of its own images
+            self._encoder_hooks = [p.register_hook(parallel.sum_gradients) for p in trained]
         self.optim = build_optimizer(self.learner, self.cfg.OPTIM, param_groups=self.param_groups())
         self.sched = self.build_schedule()
         for registry in (self._models, self._optims, self._scheds):
@@ -140,13 +156,21 @@ class PromptTrainer(TrainerX):
         return len(ids), self.clip.text.embed(ids), words
 
     def plan(self, programs):
-        """Plan of [G][C] programs on this run's device, bucketed as suits it."""
+        """Plan of [G][C] programs, for ``encode``; of several processes each takes a part."""
+        if parallel.world_size() > 1:
+            return SplitPlan.of(programs, self._compile)
+        return self._compile(programs)
+
+    def _compile(self, programs):
+        """Plan on this run's device, bucketed as suits it."""
         return build_plan(programs, PADDING_ALLOWANCE.get(self.device.type, 0)).to(self.device)
 
     def encode(self, plan, learned=None, raw=False):
         """Text features [G, C, E] of a plan, of length 1 unless ``raw``; ``learned`` is flattened to [N, D]."""
         learned = None if learned is None else learned.reshape(-1, self.clip.width)
-        return self.clip.encode_text(plan, learned, self.cfg.TRAINER.CHECKPOINTING, raw)
+        if isinstance(plan, Plan):
+            return self.clip.encode_text(plan, learned, self.cfg.TRAINER.CHECKPOINTING, raw)
+        return plan.encode(lambda part, rows: self.clip.encode_text(part, rows, self.cfg.TRAINER.CHECKPOINTING, raw), learned)
 
     @torch.no_grad()
     def hard_features(self, templates, classnames):
@@ -167,6 +191,8 @@ class PromptTrainer(TrainerX):
         return all(getattr(type(self), door) is getattr(PromptTrainer, door) for door in doors)
 
     def run_epoch(self):
+        if self.learner is not None:
+            parallel.copy_from_main(self.learner.parameters())  # a GPU's last bits may differ: no drifting apart
         if not self.cfg.TRAINER.CACHE_VIEWS:
             return super().run_epoch()
         with self.image_features.serve("train_loader_x", views=True):
@@ -185,10 +211,20 @@ class PromptTrainer(TrainerX):
         with torch.set_grad_enabled(self.trains_encoder):
             return self.features_of(images)
 
+    def whole_batch(self, rows):
+        """Features or labels of all processes' parts of the current batch, from those of this process."""
+        if parallel.world_size() == 1:
+            return rows
+        own = [door for door in ("encode_image", "features_of") if getattr(type(self), door) is not getattr(PromptTrainer, door)]
+        if self._whole_size is None or (own and rows.requires_grad):
+            what = "data loaders of its own" if self._whole_size is None else f"something to learn in its own {own[0]}"
+            raise UserError(f"{type(self).__name__} has {what}: start it with python in place of torchrun")
+        return parallel.gather(rows, parallel.sizes(self._whole_size))
+
     def forward_backward(self, batch):
         images, labels = self.parse_batch_train(batch)
         self._prepared = None
-        loss, logits, parts = self.loss(self.encode_image(images), labels)
+        loss, logits, parts = self.loss(self.whole_batch(self.encode_image(images)), labels)
         self.backward_and_update(loss)
         if self.batch_idx + 1 == self.num_batches:
             self.update_lr()
@@ -210,13 +246,18 @@ class PromptTrainer(TrainerX):
         self.scaler.update()
 
     def parse_batch_train(self, batch):
-        return batch["img"].to(self.device, non_blocking=True), batch["label"].to(self.device, non_blocking=True)
+        """This process' images [b, 3, R, R], the whole batch's labels [B]; b = B where there is one process."""
+        self._whole_size = batch.get("whole_size")
+        images, labels = (batch[key].to(self.device, non_blocking=True) for key in ("img", "label"))
+        return images, self.whole_batch(labels)
+
+    parse_batch_test = parse_batch_train
 
     @torch.no_grad()
     def model_inference(self, images):
         if self._prepared is None:
             self._prepared = self.prepare()
-        return self.logits(self.features_of(images), self._prepared)
+        return self.logits(self.whole_batch(self.features_of(images)), self._prepared)
 
     def adapt_state_dict(self, name, state_dict):
         """Published checkpoints also hold the frozen token vectors of the training classes: dropped."""
@@ -229,4 +270,7 @@ class PromptTrainer(TrainerX):
 
     def resume_model_if_exist(self, directory):
         self._prepared = None
-        return super().resume_model_if_exist(directory)
+        epochs = super().resume_model_if_exist(directory)
+        if parallel.from_main(epochs) != epochs:
+            raise UserError(f"the processes of this run don't see the same checkpoints in {directory}")
+        return epochs

@@ -12,8 +12,8 @@ import torch
 from torch.utils.data import default_collate
 from tqdm import tqdm
 
-from dassl.data import DatasetWrapper, SampleIndex, set_loader_epoch
-from dassl.utils import UserError
+from dassl.data import DatasetWrapper, SampleIndex, SharedBatchSampler, sampler_of, set_loader_epoch
+from dassl.utils import UserError, parallel
 from prompting.feature_cache import FeatureCache, arithmetic, describe, files_stamp, megabytes, module_hash
 
 
@@ -116,7 +116,8 @@ class ImageFeatures:
     @torch.no_grad()
     def _encode(self, loader, plan):
         features = []
-        for batch, indices in zip(tqdm(loader, disable=not sys.stderr.isatty(), leave=False), plan, strict=True):
+        quiet = not (sys.stderr.isatty() and parallel.is_main())
+        for batch, indices in zip(tqdm(loader, disable=quiet, leave=False), plan, strict=True):
             if batch["index"].tolist() != [int(i) for i in indices]:
                 raise UserError("this data loader's order can't be foretold; set TRAINER.FEATURE_CACHE to \"\"")
             images = batch["img"].to(self.trainer.device, non_blocking=True)
@@ -134,7 +135,11 @@ class _Batches:
         return len(self.loader)
 
     def __iter__(self):
-        sampler, source = self.loader.sampler, self.loader.dataset.data_source
+        batches = self.loader.batch_sampler
+        return batches.marked(self._served()) if isinstance(batches, SharedBatchSampler) else self._served()
+
+    def _served(self):
+        sampler, source = sampler_of(self.loader), self.loader.dataset.data_source
         epoch = getattr(sampler, "epoch", 0)
         set_loader_epoch(self.loader, epoch)
         plan = list(self.loader.batch_sampler)

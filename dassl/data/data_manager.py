@@ -6,9 +6,9 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from torchvision import transforms as T
 
-from ..utils import UserError, read_image, seeded_rng
+from ..utils import UserError, parallel, read_image, seeded_rng
 from .datasets import build_dataset
-from .samplers import EpochSampler, SampleIndex, build_sampler
+from .samplers import EpochSampler, SampleIndex, SharedBatchSampler, build_sampler
 from .transforms import INTERPOLATION_MODES, build_transform
 
 
@@ -18,8 +18,10 @@ class _Loader(DataLoader):
     def __iter__(self):
         kept = self._iterator
         if kept is not None and kept._rcvd_idx < kept._send_idx:
-            return self._get_iterator()  # PyTorch would take the kept workers away from the other iteration
-        return super().__iter__()
+            batches = self._get_iterator()  # PyTorch would take the kept workers away from the other iteration
+        else:
+            batches = super().__iter__()
+        return self.batch_sampler.marked(batches) if isinstance(self.batch_sampler, SharedBatchSampler) else batches
 
 
 def build_data_loader(
@@ -32,21 +34,24 @@ def build_data_loader(
     tfm=None,
     is_train=True,
     dataset_wrapper=None,
+    share=False,
 ):
     """Return a loader of batches of ``data_source`` (a list of Datum).
 
     In training, an incomplete last batch is dropped, unless it is the only one. UserError when there is no batch.
+    ``share``: where several processes make one run, each loads its part of each batch.
     """
     if not data_source:
         raise UserError(f"dataset {cfg.DATASET.NAME}: the {'training' if is_train else 'test'} split has no images")
     n_data = len(data_source)
     sampler = build_sampler(sampler_type, cfg, data_source, batch_size, n_domain, n_ins)
+    batching = {"batch_size": batch_size, "sampler": sampler, "drop_last": is_train and n_data >= batch_size}
+    if share and parallel.world_size() > 1:
+        batching = {"batch_sampler": SharedBatchSampler(**batching)}
     loader = _Loader(
         (dataset_wrapper or DatasetWrapper)(cfg, data_source, transform=tfm, is_train=is_train),
-        batch_size=batch_size,
-        sampler=sampler,
+        **batching,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
-        drop_last=is_train and n_data >= batch_size,
         pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
         generator=torch.Generator(),  # of its own: which data are loaded when leaves the model's randomness alone
         # starting workers takes longer than an epoch of a few-shot set
@@ -69,21 +74,23 @@ class DataManager:
     """
 
     def __init__(self, cfg, custom_tfm_train=None, custom_tfm_test=None, dataset_wrapper=None):
-        dataset = build_dataset(cfg)
+        with parallel.main_first():  # it may write splits and samples
+            dataset = build_dataset(cfg)
         tfm_train = _transform(cfg, custom_tfm_train, is_train=True)
         tfm_test = _transform(cfg, custom_tfm_test, is_train=False)
 
         def train_loader(data, settings):
             return build_data_loader(
                 cfg, settings.SAMPLER, data, settings.BATCH_SIZE, settings.N_DOMAIN, settings.N_INS, tfm_train, True,
-                dataset_wrapper,
+                dataset_wrapper, share=True,
             )  # fmt: skip
 
         def eval_loader(data):
             test = cfg.DATALOADER.TEST
             return build_data_loader(
-                cfg, test.SAMPLER, data, test.BATCH_SIZE, tfm=tfm_test, is_train=False, dataset_wrapper=dataset_wrapper
-            )
+                cfg, test.SAMPLER, data, test.BATCH_SIZE, tfm=tfm_test, is_train=False, dataset_wrapper=dataset_wrapper,
+                share=True,
+            )  # fmt: skip
 
         loader = cfg.DATALOADER
         self.train_loader_x = train_loader(dataset.train_x, loader.TRAIN_X)

@@ -4,9 +4,9 @@ import random
 from collections import defaultdict
 
 import torch
-from torch.utils.data import Sampler, SequentialSampler
+from torch.utils.data import BatchSampler, Sampler, SequentialSampler
 
-from ..utils import UserError, check_availability, hash_seed
+from ..utils import UserError, check_availability, hash_seed, parallel
 
 
 class SampleIndex(int):
@@ -163,7 +163,8 @@ _SAMPLERS = ["RandomSampler", "SequentialSampler", "RandomDomainSampler", "SeqDo
 def build_sampler(sampler_type, cfg=None, data_source=None, batch_size=32, n_domain=0, n_ins=16):
     """Return the sampler called ``sampler_type`` over ``data_source``, a list of Datum; ``cfg.SEED`` seeds it."""
     check_availability(sampler_type, _SAMPLERS)
-    seed = cfg.SEED if cfg is not None and cfg.SEED >= 0 else random.SystemRandom().getrandbits(32)
+    seeded = cfg is not None and cfg.SEED >= 0
+    seed = cfg.SEED if seeded else parallel.from_main(random.SystemRandom().getrandbits(32))
     if sampler_type == "RandomSampler":
         return RandomSampler(data_source, seed)
     if sampler_type == "RandomDomainSampler":
@@ -175,9 +176,35 @@ def build_sampler(sampler_type, cfg=None, data_source=None, batch_size=32, n_dom
     return SequentialSampler(data_source)
 
 
+class SharedBatchSampler(BatchSampler):
+    """This process' part of each batch; where a batch has fewer samples than there are processes, for those left over
+    its first sample as a stand-in."""
+
+    def __iter__(self):
+        for batch in super().__iter__():
+            yield batch[parallel.own_slice(len(batch))] or batch[:1]
+
+    def marked(self, batches):
+        """The loader's ``batches``, each with the number of samples that all processes' parts have, ``whole_size``."""
+        for batch, size in zip(batches, self._whole_sizes(), strict=True):
+            yield {**batch, "whole_size": size}
+
+    def _whole_sizes(self):
+        left = len(self.sampler)
+        for _ in range(len(self)):
+            yield min(left, self.batch_size)
+            left -= self.batch_size
+
+
+def sampler_of(loader):
+    """The sampler that decides the order of a data loader's samples."""
+    batches = getattr(loader, "batch_sampler", None)
+    return batches.sampler if isinstance(batches, SharedBatchSampler) else getattr(loader, "sampler", None)
+
+
 def set_loader_epoch(loader, epoch):
     """Let a data loader deliver the batches of ``epoch`` (counted from 0) next."""
-    sampler = getattr(loader, "sampler", None)
+    sampler = sampler_of(loader)
     if isinstance(sampler, EpochSampler):
         sampler.set_epoch(epoch)
         # for datasets that draw from the worker's global state rather than from their SampleIndex

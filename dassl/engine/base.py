@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from ..data import set_loader_epoch
-from ..utils import UserError, load_checkpoint, save_checkpoint, tolist_if_not
+from ..utils import UserError, load_checkpoint, parallel, save_checkpoint, tolist_if_not
 from .attributes import fingerprints
 from .checkpoint import (
     RESUME_DIR,
@@ -173,14 +173,15 @@ class TrainerBase:
 
     def save_model(self, epoch, directory, is_best=False, val_result=None, model_name=""):
         """Save every model as ``directory/<name>/model.pth.tar-<epoch + 1>``, or under ``model_name``."""
-        run = run_entry(self, epoch + 1)
-        for name in self.get_model_names():
-            save_checkpoint(
-                {**run, **model_entry(self, name, val_result)},
-                osp.join(directory, name),
-                is_best=is_best,
-                model_name=model_name,
-            )
+        with parallel.main_first():  # the others may read next what it writes
+            run = run_entry(self, epoch + 1)
+            for name in self.get_model_names() if parallel.is_main() else ():
+                save_checkpoint(
+                    {**run, **model_entry(self, name, val_result)},
+                    osp.join(directory, name),
+                    is_best=is_best,
+                    model_name=model_name,
+                )
 
     def load_model(self, directory, epoch=None):
         """Load the weights that a run in ``directory`` saved after ``epoch`` epochs (None: the best, else the last).
@@ -221,7 +222,7 @@ class TrainerBase:
 
     def init_writer(self, log_dir):
         """Open TensorBoard's writer; what an earlier, killed run wrote beyond the epoch of the resume is superseded."""
-        if self._writer is not None:
+        if self._writer is not None or not parallel.is_main():
             return
         from torch.utils.tensorboard import SummaryWriter  # takes seconds to import
 
@@ -261,7 +262,7 @@ class TrainerBase:
         self._frozen_at_start = {name: frozen_samples(model) for name, model in self._models.items()}
         self.before_train()  # may set start_epoch, when it resumes
         self._train_start = time.monotonic()  # the wall clock may be set meanwhile
-        points = ResumePoints(self.output_dir) if getattr(self, "output_dir", "") else None
+        points = ResumePoints(self.output_dir) if getattr(self, "output_dir", "") and parallel.is_main() else None
         self.epoch = max(self.start_epoch - 1, 0)
         self._in_epochs = True
         for self.epoch in range(self.start_epoch, self.max_epoch):

@@ -16,7 +16,7 @@ import torch
 import torchvision
 
 from ..evaluation import Classification
-from ..utils import write_json
+from ..utils import parallel, write_json
 
 RESULTS_VERSION = 1
 
@@ -49,6 +49,7 @@ def write_results(trainer, evaluated, split, seconds, eval_only):
         "seconds": seconds,
         "peak_memory_mb": peak_memory_mb(trainer.device),
         "device": _device_name(trainer.device),
+        **({"processes": parallel.world_size()} if parallel.world_size() > 1 else {}),
         "finished_at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     }
     write_json(results, osp.join(trainer.output_dir, "results.json"))

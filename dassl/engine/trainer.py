@@ -21,6 +21,7 @@ from ..utils import (
     count_num_param,
     load_pretrained_weights,
     mkdir_if_missing,
+    parallel,
 )
 from .base import TrainerBase
 from .results import write_results
@@ -75,6 +76,8 @@ class SimpleTrainer(TrainerBase):
         self._results_written = False
         self._trained = False
         self.check_cfg(cfg)
+        if parallel.world_size() > 1:
+            self.check_parallel()
         self.device = torch.device("cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
         self.start_epoch = self.epoch = 0
         self.max_epoch = cfg.OPTIM.MAX_EPOCH
@@ -87,6 +90,13 @@ class SimpleTrainer(TrainerBase):
 
     def check_cfg(self, cfg):
         """Hook: raise an error for settings that the method cannot work with."""
+
+    def check_parallel(self):
+        """Hook: raise UserError unless the method computes the same loss when several processes share each batch."""
+        raise UserError(
+            f"{type(self).__name__} runs in one process: start it with python in place of torchrun. torchrun is for "
+            "the methods of this project and others that are built on PromptTrainer"
+        )
 
     def build_data_loader(self):
         """Create ``dm``, the loaders, ``num_classes``, ``num_source_domains`` and ``lab2cname``."""
@@ -168,7 +178,7 @@ class SimpleTrainer(TrainerBase):
         else:
             split, data_loader = "test", self.test_loader
         print(f"Evaluate on the *{split}* set")
-        for batch in tqdm(data_loader, disable=not sys.stderr.isatty(), leave=False):
+        for batch in tqdm(data_loader, disable=not (sys.stderr.isatty() and parallel.is_main()), leave=False):
             input, label = self.parse_batch_test(batch)
             self.evaluator.process(self.model_inference(input), label)
         results = self.evaluator.evaluate()
@@ -184,7 +194,8 @@ class SimpleTrainer(TrainerBase):
             "test": test_seconds,
             "total": self._resumed_seconds + time.monotonic() - self._time_created,
         }
-        write_results(self, results, split, seconds, eval_only=not self._trained)
+        if parallel.is_main():
+            write_results(self, results, split, seconds, eval_only=not self._trained)
         self._results_written = True
 
     def ensure_results(self):

@@ -6,7 +6,7 @@ from collections import OrderedDict
 import numpy as np
 import torch
 
-from ..utils import UserError, torch_save
+from ..utils import UserError, parallel, torch_save
 from .build import EVALUATOR_REGISTRY
 
 
@@ -77,7 +77,7 @@ class Classification(EvaluatorBase):
         )
         if self.cfg.TEST.PER_CLASS_RESULT:
             results["perclass_accuracy"] = self._print_per_class()
-        if self.cfg.TEST.COMPUTE_CMAT:
+        if self.cfg.TEST.COMPUTE_CMAT and parallel.is_main():
             self._save_confusion_matrix()
         self.last_results = results
         return results
