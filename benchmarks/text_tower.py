@@ -7,7 +7,8 @@ is one step of a method's text side: encode all prompts, and (in training) the g
 
 The JSON file holds {case: {"classes", "speedup", "memory_ratio", "max_rel_err", ...}}: times faster (ratio of medians), times
 less memory kept for backward (in evaluation, which keeps none: that one copy of its prompts would need), largest error of
-features and gradients relative to the largest value.
+features and gradients relative to the largest value; token positions a second and arithmetic (10^12 matrix-product operations a
+second), of which --peak-tflops gives the share of the device's peak.
 """
 import argparse
 import json
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import torch
 from tabulate import tabulate
+from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
 from benchmarks.measure import kept_bytes, median_times, relative_error
@@ -108,9 +110,13 @@ def measure(case, tower, repeats, device):
     case.build(tower.width, device, tower.positional_embedding.dtype, allowance)
     ours, theirs = case.step(fast), case.step(plain)
     errors = [relative_error(a, b) for a, b in zip(ours, theirs) if a is not None]
+    with FlopCounterMode(display=False) as counter:
+        case.step(fast)
+    operations = counter.get_total_flops()
     seconds, plain_seconds = median_times([lambda: case.step(fast), lambda: case.step(plain)], repeats, device)
     row = {"classes": case.classes, "train": case.train, "seconds": seconds, "plain_seconds": plain_seconds,
-           "speedup": plain_seconds / seconds, "max_rel_err": max(errors)}  # fmt: skip
+           "speedup": plain_seconds / seconds, "max_rel_err": max(errors), "tokens_per_second": case.plan.num_tokens / seconds,
+           "tflops": operations / seconds / 1e12}  # fmt: skip
     case.copies, case.num_learned = 1, case.per_copy
     case.build(tower.width, device, tower.positional_embedding.dtype, allowance)
     learned = case.learned.detach().requires_grad_()
@@ -124,6 +130,7 @@ def main():
     parser.add_argument("--repeats", type=int, default=3, help="measured calls of each computation; the median is reported")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--dtype", default="float32", choices=("float32", "float64", "float16", "bfloat16"))
+    parser.add_argument("--peak-tflops", type=float, default=0.0, help="of the device at this precision: shows the share reached")
     parser.add_argument("--all", action="store_true", help="also other class positions and class-specific contexts")
     parser.add_argument("--only", default="", help="run the cases whose name contains this")
     parser.add_argument("--json", default="", help="also write the results to this file")
@@ -135,13 +142,22 @@ def main():
         if args.only in case.name:
             results[case.name] = r = measure(case, tower, args.repeats, args.device)
             print(f"{case.name}: {r['speedup']:.1f} x faster", flush=True)
-    rows = [[name, 1e3 * r["plain_seconds"], 1e3 * r["seconds"], r["speedup"], r["memory_ratio"], r["max_rel_err"]]
-            for name, r in results.items()]  # fmt: skip
-    headers = ["text side of one step", "published, ms", "ours, ms", "times faster", "times less kept", "largest relative error"]
-    print(tabulate(rows, headers, floatfmt=("", ".1f", ".1f", ".1f", ".1f", ".1e")))
+    print_table(results, args.peak_tflops)
     if args.json:
         with open(args.json, "w", encoding="utf-8") as f:
             json.dump(results, f, indent=1)
+
+
+def print_table(results, peak_tflops=0.0):
+    """All cases; with the device's peak also the share of it that ours reaches."""
+    headers = ["text side of one step", "published, ms", "ours, ms", "times faster", "times less kept", "largest rel. error",
+               "ours, 1,000 tokens/s", "TFLOP/s"]  # fmt: skip
+    rows = [[name, 1e3 * r["plain_seconds"], 1e3 * r["seconds"], r["speedup"], r["memory_ratio"], r["max_rel_err"],
+             r["tokens_per_second"] / 1e3, r["tflops"]] for name, r in results.items()]  # fmt: skip
+    if peak_tflops:
+        headers.append("% of peak")
+        rows = [[*row, 100 * row[-1] / peak_tflops] for row in rows]
+    print(tabulate(rows, headers, floatfmt=("", ".1f", ".1f", ".1f", ".1f", ".1e", ".2f", ".3f", ".1f")))
 
 
 if __name__ == "__main__":
