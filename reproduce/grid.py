@@ -170,7 +170,7 @@ def make_some(jobs, data, out, on, progress):
     ray = on.ray
     here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
         ray.get_runtime_context().get_node_id(), soft=False)
-    board = ray.remote(Board).options(num_cpus=0, scheduling_strategy=here).remote()
+    board = ray.remote(Board).options(num_cpus=0, max_restarts=-1, scheduling_strategy=here).remote()
     task = ray.remote(perform).options(num_cpus=on.cpus, num_gpus=on.gpus, max_retries=on.retries,
                                        retry_exceptions=[Died], scheduling_strategy="SPREAD")
     refs = {}
@@ -181,11 +181,19 @@ def make_some(jobs, data, out, on, progress):
     pending = list(by_ref)
     while pending:
         ready, pending = ray.wait(pending, num_returns=1, timeout=POLL)
-        for index in ray.get(board.take.remote()):
+        for index in started_on(ray, board):
             progress.started(index)
         for ref in ready:
             progress.ended(by_ref[ref], outcome_of(ray, ref, by_ref[ref]))
         progress.show()
+
+
+def started_on(ray, board):
+    """Indices of jobs that have started. Where memory runs short Ray kills actors, too: some starts are then not shown."""
+    try:
+        return ray.get(board.take.remote())
+    except ray.exceptions.RayError:
+        return []
 
 
 def outcome_of(ray, ref, job):
