@@ -316,7 +316,11 @@ def main(argv=None):
         run(parse(argv))
         return 0
     except BaseException as error:
-        explained = explain(signal_behind(error))
+        error = signal_behind(error)
+        if in_parallel():  # torchrun repeats signals, and sends them to those that are left
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)
+        explained = explain(error)
         if explained is None:
             raise
         status, message = explained
