@@ -18,6 +18,7 @@ import os
 import random
 import signal
 import sys
+import threading
 import time
 import warnings
 from pathlib import Path
@@ -257,7 +258,7 @@ def explain(error):
     if isinstance(error, user_errors()):
         return EXIT_USER_ERROR, f"error: {error}"
     if isinstance(error, OSError) and error.errno in FILE_SYSTEM_ERRORS:
-        place = f": {error.filename}" if error.filename else ""
+        place = f": {os.fsdecode(error.filename)}" if error.filename else ""
         return EXIT_USER_ERROR, f"error: {FILE_SYSTEM_ERRORS[error.errno]}{place}"
     if type(error).__name__ == "OutOfMemoryError":  # torch's, which may not be loaded
         return EXIT_USER_ERROR, (f"error: out of GPU memory ({str(error).splitlines()[0]}); lower "
@@ -303,6 +304,12 @@ def report(message, status):
             log.write(message + "\n")
 
 
+def on_thread_error(args):
+    """Show the traceback of a thread, but for a full or read-only disk: TensorBoard's thread hands that on."""
+    if not (isinstance(args.exc_value, OSError) and args.exc_value.errno in FILE_SYSTEM_ERRORS):
+        threading.__excepthook__(args)
+
+
 def on_sigterm(signum, frame):
     raise Terminated
 
@@ -311,6 +318,7 @@ def main(argv=None):
     """Run one command line; returns the exit status."""
     stdout = sys.stdout
     previous = signal.signal(signal.SIGTERM, on_sigterm)
+    threading.excepthook = on_thread_error
     try:
         join_others()
         run(parse(argv))
@@ -329,6 +337,7 @@ def main(argv=None):
     finally:
         sys.stdout = stdout
         signal.signal(signal.SIGTERM, previous)
+        threading.excepthook = threading.__excepthook__
 
 
 if __name__ == "__main__":

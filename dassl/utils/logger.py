@@ -124,10 +124,15 @@ def lock_output_dir(path):
         raise UserError(
             f"output folder in use by another run (pid {pid}): {path}; wait for it or choose another --output-dir"
         ) from e
-    file.seek(0)
-    file.truncate()
-    file.write(str(os.getpid()))
-    file.flush()
+    try:
+        file.seek(0)
+        file.truncate()
+        file.write(str(os.getpid()))
+        file.flush()
+    except OSError as e:
+        with contextlib.suppress(OSError):  # tries to write once more
+            file.close()
+        raise UserError(f"cannot write into the output folder {path}: {e.strerror.lower()}") from e
     _locks.add(file)
     _remove_unfinished(path)
     return file
