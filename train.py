@@ -291,11 +291,12 @@ def signal_behind(error):
 
 def report(message, status):
     """Print to stderr and, once the log is open, write the same there. Of several processes one prints."""
+    shown = True
     if in_parallel() and "dassl.utils" in sys.modules:
         signalled = status in (EXIT_INTERRUPTED, EXIT_TERMINATED)  # as all processes are
-        shown = (is_first() or not signalled) and sys.modules["dassl.utils"].parallel.may_report()
-    else:
-        shown = True
+        if signalled and not is_first():
+            return
+        message, shown = sys.modules["dassl.utils"].parallel.first_report(message)
     if shown:
         sys.stderr.write(message + "\n")
     log = getattr(sys.stdout, "file", None)

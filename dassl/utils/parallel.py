@@ -80,20 +80,25 @@ def finish():
         dist.destroy_process_group()
 
 
-def may_report():
-    """Whether this process is the one to print the error that it stops with.
+def first_report(message):
+    """What the job stops with, and whether it is this process that is to print it.
 
-    An error that all processes have is reported once, by the first of them if it gets there within ``GRACE``.
+    ``message`` is what stopped this process. An error that all processes have is reported once, by the first of them
+    if it gets there within ``GRACE``; one of a single process ends the others, which learn here what it was.
     """
     if _store is None:
-        return True
+        return message, True
     try:
         deadline = time.monotonic() + (0.0 if os.environ["RANK"] == "0" else GRACE)
         while time.monotonic() < deadline and not _store.add("reported", 0):
             time.sleep(0.05)
-        return _store.add("reported", 1) == 1
+        if _store.add("reported", 1) == 1:
+            _store.set("message", message)
+            return message, True
+        _store.wait(["message"], datetime.timedelta(seconds=GRACE))
+        return _store.get("message").decode(), False
     except RuntimeError:  # the store went with the job
-        return True
+        return message, True
 
 
 @contextlib.contextmanager
