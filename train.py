@@ -280,7 +280,7 @@ def user_errors():
 
 
 def signal_behind(error):
-    """``error``; or, where another process has ended because all were told to, the signal that is about to arrive here."""
+    """``error``; or, where all processes were told to end and another did first, the signal that arrives here next."""
     if type(error).__name__ == "LostProcessError":
         try:
             time.sleep(1)

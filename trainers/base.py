@@ -59,8 +59,8 @@ class PromptTrainer(TrainerX):
         doors = ("parse_batch_train", "parse_batch_test", "forward_backward", "model_inference", "run_epoch", "test")
         own = [door for door in doors if getattr(type(self), door) is not getattr(PromptTrainer, door)]
         if own:
-            raise UserError(f"{type(self).__name__} has a {own[0]} of its own, so it runs in one process: start it with python "
-                            "in place of torchrun")
+            raise UserError(f"{type(self).__name__} has a {own[0]} of its own, so it runs in one process: start it "
+                            "with python in place of torchrun")
 
     # -- what a method says --------------------------------------------------------------------------------------------------
 
@@ -170,7 +170,8 @@ class PromptTrainer(TrainerX):
         learned = None if learned is None else learned.reshape(-1, self.clip.width)
         if isinstance(plan, Plan):
             return self.clip.encode_text(plan, learned, self.cfg.TRAINER.CHECKPOINTING, raw)
-        return plan.encode(lambda part, rows: self.clip.encode_text(part, rows, self.cfg.TRAINER.CHECKPOINTING, raw), learned)
+        encode_part = functools.partial(self.clip.encode_text, checkpointing=self.cfg.TRAINER.CHECKPOINTING, raw=raw)
+        return plan.encode(encode_part, learned)
 
     @torch.no_grad()
     def hard_features(self, templates, classnames):
@@ -215,7 +216,8 @@ class PromptTrainer(TrainerX):
         """Features or labels of all processes' parts of the current batch, from those of this process."""
         if parallel.world_size() == 1:
             return rows
-        own = [door for door in ("encode_image", "features_of") if getattr(type(self), door) is not getattr(PromptTrainer, door)]
+        doors = ("encode_image", "features_of")
+        own = [door for door in doors if getattr(type(self), door) is not getattr(PromptTrainer, door)]
         if self._whole_size is None or (own and rows.requires_grad):
             what = "data loaders of its own" if self._whole_size is None else f"something to learn in its own {own[0]}"
             raise UserError(f"{type(self).__name__} has {what}: start it with python in place of torchrun")

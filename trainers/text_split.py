@@ -1,7 +1,7 @@
 """A plan of which each of several processes encodes a part (docs/parallel.md).
 
-The prompts, expert after expert and class after class, are cut into one run of neighbours per process: most of what they
-share at the front stays together.
+The prompts, expert after expert and class after class, are cut into one run of neighbours per process: most of what
+they share at the front stays together.
 """
 from dataclasses import dataclass, replace
 
@@ -31,8 +31,8 @@ class SplitPlan:
         first, last = pairs[0][0], pairs[-1][0]
         groups = [[programs[g][c] for h, c in pairs if h == g] for g in range(first, last + 1)]
         part = compile_plan(groups)
-        width = part.num_classes
-        rows = torch.tensor([g * width + c for g, group in enumerate(groups) for c in range(len(group))], device=part.device)
+        rows = [g * part.num_classes + c for g, group in enumerate(groups) for c in range(len(group))]
+        rows = torch.tensor(rows, device=part.device)
         return cls(part, rows, parallel.sizes(G * C), (G, C), parallel.largest(part.num_tokens))
 
     def tile(self, copies, num_learned):

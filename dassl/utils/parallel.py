@@ -50,7 +50,8 @@ def join():
     try:
         _store = next(dist.rendezvous("env://", timeout=PATIENCE))[0]
     except (RuntimeError, ValueError) as e:
-        raise UserError(f"WORLD_SIZE is set, but torchrun's other variables don't lead to a job: {_first_line(e)}") from e
+        message = f"WORLD_SIZE is set, but torchrun's other variables don't lead to a job: {_first_line(e)}"
+        raise UserError(message) from e
 
 
 def start(use_cuda):

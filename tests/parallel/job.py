@@ -1,6 +1,6 @@
 """What the tests run in one process and in two: `torchrun --nproc-per-node 2 job.py FOLDER` writes FOLDER/<rank>.json.
 
-FOLDER/job.json names the data root and the weights. Losses of every batch, metrics and shares of every case are written.
+FOLDER/job.json names the data root and the weights. Every case's losses of all batches, metrics and share are written.
 All is computed in fp64: with this tiny CLIP's random weights, training amplifies fp32's last bits within few steps.
 """
 import json
@@ -18,7 +18,8 @@ import trainers  # noqa: E402
 from dassl.config import get_cfg_default  # noqa: E402
 from dassl.engine import TRAINER_REGISTRY, TrainerX, build_trainer  # noqa: E402
 from dassl.utils import UserError, parallel  # noqa: E402
-from prompting import UserError as PromptingError, build_plan, context_programs, load_clip, template_programs  # noqa: E402
+from prompting import UserError as PromptingError  # noqa: E402
+from prompting import build_plan, context_programs, load_clip, template_programs  # noqa: E402
 from trainers.base import PromptTrainer  # noqa: E402
 from trainers.text_split import SplitPlan  # noqa: E402
 
@@ -34,9 +35,11 @@ CASES = {
     "KgCoOp": ("KgCoOp", "vit_b16_ep100_ctxv1"),
     "ProGrad": ("ProGrad", "vit_b16_ep100", BATCH, 5),
     "MoCoOp": ("MoCoOp", "vit_b16", BATCH, 5),
-    "MoCoOp, recomputing layers, kept views": ("MoCoOp", "vit_b16", "TRAINER.CHECKPOINTING", True, "TRAINER.CACHE_VIEWS", True),
+    "MoCoOp, recomputing layers, kept views": ("MoCoOp", "vit_b16", "TRAINER.CHECKPOINTING", True,
+                                               "TRAINER.CACHE_VIEWS", True),
     "MoCoOp, released": ("MoCoOp", "vit_b16_ep50_released", BATCH, 3, "OPTIM.LR", 0.002),
-    "MoCoOp, released, single images": ("MoCoOp", "vit_b16_ep50_released", BATCH, 1, "OPTIM.LR", 0.002, "OPTIM.MAX_EPOCH", 1),
+    "MoCoOp, released, single images": ("MoCoOp", "vit_b16_ep50_released", BATCH, 1, "OPTIM.LR", 0.002,
+                                        "OPTIM.MAX_EPOCH", 1),
     "ZeroshotCLIP2": ("ZeroshotCLIP2", "vit_b16"),
 }
 
@@ -48,9 +51,9 @@ def make_trainer(job, out, method, stem, *pairs):
     cfg.merge_from_file(str(PROJECT / "configs" / "trainers" / method / f"{stem}.yaml"))
     usual = {
         "DATASET.NAME": "ImageFolder", "DATASET.ROOT": job["data"], "DATASET.FOLDER": "mine", "SEED": 1,
-        "TRAINER.NAME": method, "MODEL.BACKBONE.PATH": job["weights"], "INPUT.SIZE": (32, 32), "DATALOADER.NUM_WORKERS": 0,
-        BATCH: 4, TEST_BATCH: 7, "OPTIM.MAX_EPOCH": 2, "OPTIM.LR": 0.02, "USE_CUDA": False, "OUTPUT_DIR": str(out),
-        "TRAINER.FEATURE_CACHE": str(Path(out).parent / "features"),
+        "TRAINER.NAME": method, "MODEL.BACKBONE.PATH": job["weights"], "INPUT.SIZE": (32, 32),
+        "DATALOADER.NUM_WORKERS": 0, BATCH: 4, TEST_BATCH: 7, "OPTIM.MAX_EPOCH": 2, "OPTIM.LR": 0.02, "USE_CUDA": False,
+        "OUTPUT_DIR": str(out), "TRAINER.FEATURE_CACHE": str(Path(out).parent / "features"),
     }  # fmt: skip
     for key, value in usual.items():
         cfg.merge_from_list([key, value])
