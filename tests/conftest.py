@@ -9,6 +9,7 @@ DEFAULT_GOLDEN = pathlib.Path(__file__).parent / "golden"
 
 def pytest_addoption(parser):
     parser.addoption("--golden-dir", default=str(DEFAULT_GOLDEN), help="folder of golden cases to run")
+    parser.addoption("--stress", action="store_true", help="stress tests in full size (make stress)")
 
 
 @pytest.fixture
