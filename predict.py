@@ -43,6 +43,8 @@ def read_run(folder):
     results = read_json(file)
     if not isinstance(results, dict) or not isinstance(results.get("config"), dict) or not results.get("classnames"):
         raise UserError(f"{file}: not the results of a run (it lacks config or classnames)")
+    if not isinstance(results["classnames"], list) or not all(isinstance(n, str) for n in results["classnames"]):
+        raise UserError(f"{file}: its classnames are not a list of names")
     if results.get("status") != "finished":
         raise UserError(f"{folder} is an unfinished run: let its training come to an end first")
     return results
@@ -313,14 +315,14 @@ def chosen_classes(args):
 
 def run(args):
     """Predict what the arguments ask for."""
-    from dassl.utils import UserError, write_json
+    from dassl.utils import UserError, printable, write_json
 
     if args.top < 1:
         raise UserError(f"--top {args.top}: at least one class must be named")
     overrides = [word for pair in args.set for word in pair]
     predictor = Predictor(args.model_dir, chosen_classes(args), args.load_epoch, overrides)
     predictions = predictor(args.images, args.top)
-    print("\n\n".join(map(as_text, predictions)))
+    print(printable("\n\n".join(map(as_text, predictions))))
     results = predictor.results
     if args.json:
         about = {key: results[key] for key in ("trainer", "dataset", "backbone")}

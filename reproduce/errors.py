@@ -2,4 +2,10 @@
 
 
 class CommandError(Exception):
-    """Its message goes to stderr after `error: `; the exit status is 2."""
+    """Its message goes to stderr after `error: `; the exit status is 2.
+
+    Control characters in it, from names of files, are written out.
+    """
+
+    def __init__(self, message=""):
+        super().__init__("".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in str(message)))

@@ -3,6 +3,7 @@
 A run is a folder with results.json (ours) or log.txt (CoOp, KgCoOp and their kin). Runs whose folders share a parent
 differ in the seed and are summarised together.
 """
+import contextlib
 import math
 import re
 import statistics
@@ -68,7 +69,8 @@ def read_log(path):
             else:
                 match = LOG_LINE.match(line)
                 if match:
-                    metrics[match[1]] = float(match[2])
+                    with contextlib.suppress(ValueError):  # 1.2.3
+                        metrics[match[1]] = float(match[2])
     return metrics if "accuracy" in metrics and (ended or not trains) else None
 
 

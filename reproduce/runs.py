@@ -138,12 +138,23 @@ def finished_epochs(run, trained):
 
 
 def read_result(directory):
-    """The parsed results.json of a finished run; None for any other folder."""
+    """The parsed results.json of a finished run; None for any other folder, and where the file is damaged."""
     try:
-        result = json.loads((Path(directory) / "results.json").read_text())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+        result = json.loads((Path(directory) / "results.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
         return None
-    return result if isinstance(result, dict) and result.get("status") == "finished" else None
+    return result if isinstance(result, dict) and result.get("status") == "finished" and is_whole(result) else None
+
+
+def is_whole(result):
+    """Whether what is read of a results.json has the types that it is read as."""
+    metrics = result.get("metrics")
+    if not isinstance(metrics, dict) or "accuracy" not in metrics:
+        return False
+    numbers = [metrics[name] for name in ("accuracy", "error_rate", "macro_f1") if name in metrics]
+    per_cent = all(isinstance(n, (int, float)) and not isinstance(n, bool) and 0 <= n <= 100 for n in numbers)
+    kinds = {"epochs": int, "finished_at": str, "config": dict}
+    return per_cent and all(isinstance(result[key], kind) for key, kind in kinds.items() if key in result)
 
 
 def check_same_settings(run, result, directory):
@@ -168,7 +179,7 @@ def literal(text):
     """A command-line value as the configuration reads it: a Python literal if it is one, else the text itself."""
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text
 
 
