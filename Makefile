@@ -4,7 +4,7 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: help venv demo test smoke clean
+.PHONY: help venv demo test stress smoke clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## */\t/' | expand -t 8
@@ -21,6 +21,10 @@ demo: $(STAMP)  ## ZeroshotCLIP, CoOp and MoCoOp base-to-new on two built-in set
 
 test: $(STAMP)  ## the whole test suite
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(PY) -m pytest -q
+
+stress: $(STAMP)  ## hundred kills, every fault, 30,000 fuzz inputs; what each said (docs/reliability.md)
+	OMP_NUM_THREADS=1 $(PY) -m tests.stress.kills --kills 100
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q --stress --durations=0 tests/stress
 
 smoke: $(STAMP)  ## demo's job with one epoch and one seed, into a temporary folder
 	@out=$$(mktemp -d) && trap 'rm -rf "$$out"' EXIT && OUT="$$out" $(PY) -m reproduce demo --epochs 1 --seeds 1

@@ -73,7 +73,24 @@ for _module in ("numpy.core.multiarray", "numpy._core.multiarray"):
         _CHECKPOINT_NAMES[_module, _name] = getattr(np._core.multiarray, _name)
 
 
-class _AllowListUnpickler(pickle.Unpickler):
+class _Unpickler(pickle._Unpickler):
+    """Python's own implementation, without changes to classes and functions.
+
+    The one in C keeps a table as long as the highest number that a PUT names, so that twelve bytes fill the memory.
+    """
+
+    dispatch = dict(pickle._Unpickler.dispatch)
+
+    def load_build(self):
+        """Set attributes of an object, unless it is an allowed name itself."""
+        if callable(self.stack[-2]):
+            raise RefusedPickle(f"attributes of {getattr(self.stack[-2], '__qualname__', 'a function')}")
+        super().load_build()
+
+    dispatch[pickle.BUILD[0]] = load_build
+
+
+class _AllowListUnpickler(_Unpickler):
     """Knows the names in ``allow``, and refuses all others."""
 
     def __init__(self, file, allow, **kwargs):
@@ -87,7 +104,7 @@ class _AllowListUnpickler(pickle.Unpickler):
             raise RefusedPickle(f"{module}.{name}") from None
 
 
-class _CheckpointUnpickler(pickle.Unpickler):
+class _CheckpointUnpickler(_Unpickler):
     """Knows PyTorch's tensors; other libraries' classes become inert; names of the standard library are refused."""
 
     def find_class(self, module, name):
@@ -141,6 +158,8 @@ def safe_torch_load(path):
     try:
         if data.startswith(b"PK"):
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
+                    raise ValueError("compressed, as PyTorch never writes it")  # a few MB may stand for a full memory
                 if (member := archive.testzip()) is not None:  # PyTorch doesn't look at the checksums
                     raise ValueError(f"wrong checksum of {member}")
         with warnings.catch_warnings():

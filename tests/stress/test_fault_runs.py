@@ -4,6 +4,7 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import time
 
 import pytest
@@ -86,7 +87,7 @@ def test_output_becomes_read_only(data, small_disk, tmp_path, said, finishes):
     assert "read-only" in said("output folder becomes read-only", message) and str(small_disk) in message
     again = ends(argv, tmp_path)
     assert "ead-only file system" in said("output folder is read-only", again) and str(small_disk) in again
-    os.system(f"umount -l {small_disk}")
+    subprocess.run(["umount", "-l", str(small_disk)], check=True)
     finishes(argv, small_disk / "run")
 
 
