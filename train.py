@@ -311,6 +311,17 @@ def on_thread_error(args):
         threading.__excepthook__(args)
 
 
+def on_unraisable(args):
+    """Send an interruption again that came while Python ran a callback whose exceptions it drops."""
+    if issubclass(args.exc_type, (KeyboardInterrupt, Terminated)):
+        number = signal.SIGINT if args.exc_type is KeyboardInterrupt else signal.SIGTERM
+        again = threading.Timer(0.1, os.kill, (os.getpid(), number))
+        again.daemon = True
+        again.start()
+    else:
+        sys.__unraisablehook__(args)
+
+
 def on_sigterm(signum, frame):
     raise Terminated
 
@@ -319,7 +330,7 @@ def main(argv=None):
     """Run one command line; returns the exit status."""
     stdout = sys.stdout
     previous = signal.signal(signal.SIGTERM, on_sigterm)
-    threading.excepthook = on_thread_error
+    threading.excepthook, unraisable, sys.unraisablehook = on_thread_error, sys.unraisablehook, on_unraisable
     try:
         join_others()
         run(parse(argv))
@@ -338,7 +349,7 @@ def main(argv=None):
     finally:
         sys.stdout = stdout
         signal.signal(signal.SIGTERM, previous)
-        threading.excepthook = threading.__excepthook__
+        threading.excepthook, sys.unraisablehook = threading.__excepthook__, unraisable
 
 
 if __name__ == "__main__":

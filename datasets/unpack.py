@@ -4,10 +4,12 @@ An archive is unpacked beside its destination and moved when it is complete, so 
 Members with absolute paths, with `..`, links and devices are refused, and with them the archive.
 """
 
+import lzma
 import os
 import re
 import shutil
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -17,7 +19,8 @@ from tqdm import tqdm
 from dassl.utils import UserError
 
 JUNK = ("__MACOSX", ".DS_Store")  # what macOS adds to archives
-DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError, RuntimeError)
+DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error, EOFError, IndexError,
+          NotImplementedError, OverflowError, RuntimeError, ValueError)  # fmt: skip
 
 
 def unpack(archive, folder, target, anchors, inner=None):
