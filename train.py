@@ -14,6 +14,7 @@ import contextlib
 import difflib
 import errno
 import io
+import multiprocessing
 import os
 import random
 import signal
@@ -311,6 +312,12 @@ def on_thread_error(args):
         threading.__excepthook__(args)
 
 
+def on_exception(kind, error, traceback):
+    """Show a traceback, but for that of a loading worker whose connection to the run has ended with the run."""
+    if not (issubclass(kind, (ConnectionError, EOFError)) and multiprocessing.parent_process()):
+        sys.__excepthook__(kind, error, traceback)
+
+
 def on_unraisable(args):
     """Send an interruption again that came while Python ran a callback whose exceptions it drops."""
     if issubclass(args.exc_type, (KeyboardInterrupt, Terminated)):
@@ -330,7 +337,8 @@ def main(argv=None):
     """Run one command line; returns the exit status."""
     stdout = sys.stdout
     previous = signal.signal(signal.SIGTERM, on_sigterm)
-    threading.excepthook, unraisable, sys.unraisablehook = on_thread_error, sys.unraisablehook, on_unraisable
+    hooks = sys.excepthook, threading.excepthook, sys.unraisablehook
+    sys.excepthook, threading.excepthook, sys.unraisablehook = on_exception, on_thread_error, on_unraisable
     try:
         join_others()
         run(parse(argv))
@@ -349,7 +357,7 @@ def main(argv=None):
     finally:
         sys.stdout = stdout
         signal.signal(signal.SIGTERM, previous)
-        threading.excepthook, sys.unraisablehook = threading.__excepthook__, unraisable
+        sys.excepthook, threading.excepthook, sys.unraisablehook = hooks
 
 
 if __name__ == "__main__":
