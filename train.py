@@ -361,4 +361,6 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the run is over: only Python's own clearing up is left
+    sys.exit(status)
