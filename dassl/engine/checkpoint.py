@@ -201,7 +201,7 @@ def check_layout(checkpoint, path):
 
 @contextlib.contextmanager
 def only_user_errors(path):
-    """Make a UserError that names the file of what unfitting values in it raise: other programs write what they like."""
+    """Make a UserError that names the file of what unfitting values in it raise: others write what they like."""
     try:
         yield
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as e:

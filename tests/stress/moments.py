@@ -1,4 +1,7 @@
-"""Moments of a run: counted, or used to kill it there. Installed in the run's process; the product knows nothing of it."""
+"""Moments of a run: counted, or used to kill it there.
+
+They are installed in the run's process by replacing functions; the program itself knows nothing of them.
+"""
 
 import json
 import os

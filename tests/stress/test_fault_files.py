@@ -156,11 +156,12 @@ def test_feature_cache(tmp_path, said, stress):
         before = len(calls)
         assert torch.equal(fetch()["features"], features)
         assert len(calls) == before or log, "computed again without a word"
-    said("feature cache cut off", f"{path} is damaged (…); Image features: encoding again".replace(str(path.parent), "…"))
+        if content == cut(whole, 5):
+            said("feature cache cut off after 50 %", log[-1])
     said(f"{n} changed bytes in the feature cache", f"{len(calls) - 11} noticed; e.g. {log[-1] if log else ''}")
 
 
-# -- split and few-shot files --------------------------------------------------------------------------------------------
+# -- split and few-shot files ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -179,8 +180,8 @@ def flat(pristine, tmp_path):
                              "DATASET.NUM_SHOTS", 2, "SEED", 1, "VERBOSE", False])  # fmt: skip
         with contextlib.redirect_stdout(io.StringIO()) as said:
             dataset = build_dataset(cfg)
-        items = [[(i.impath, i.label, i.classname) for i in part] for part in (dataset.train_x, dataset.val, dataset.test)]
-        return items, said.getvalue()
+        parts = dataset.train_x, dataset.val, dataset.test
+        return [[(i.impath, i.label, i.classname) for i in part] for part in parts], said.getvalue()
 
     build()
     return root / "mine", build
@@ -218,7 +219,8 @@ def test_published_few_shot_pickle(flat, said, stress):
     from dassl.data.datasets import Datum
 
     cache = json.loads(json_file.read_text())
-    parts = {part: [Datum(str(folder / p), label, 0, name) for p, label, name in cache[part]] for part in ("train", "val")}
+    parts = {part: [Datum(str(folder / path), label, 0, name) for path, label, name in cache[part]]
+             for part in ("train", "val")}  # fmt: skip
     path = json_file.with_suffix(".pkl")
     whole, rng, n = pickle.dumps(parts, protocol=4), random.Random(5), 2000 if stress else 150
     path.write_bytes(whole)

@@ -80,6 +80,7 @@ def _child(argv, log, prepare):
     for function, arguments in prepare:
         function(*arguments)
     status = train.main(argv)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as train.py does it
     sys.exit(status)
 
 
