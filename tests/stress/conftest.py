@@ -1,13 +1,16 @@
 """Data, processes and the list of messages of the stress tests; `--stress` (make stress) runs them in full size."""
 
 import os
+import resource
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
 
-from tests.stress import world
+from tests.stress import fuzzing, world
 
-MESSAGES = []
 
 
 def pytest_configure(config):
@@ -24,10 +27,14 @@ def pytest_collection_modifyitems(config, items):
 
 def pytest_terminal_summary(terminalreporter, config):
     """With --stress: what every fault said, for docs/reliability.md."""
-    if config.getoption("--stress") and MESSAGES:
-        terminalreporter.section("what was said")
-        for fault, message in MESSAGES:
-            terminalreporter.line(f"{fault}: {message}")
+    if not config.getoption("--stress"):
+        return
+    terminalreporter.section("what was said")
+    for fault, message in world.MESSAGES:
+        terminalreporter.line(f"{fault}: {message}")
+    for what, (n, refused) in fuzzing.COUNTS.items():
+        terminalreporter.line(f"fuzz, {what}: {n} inputs, {refused} refused with a message, no other error")
+    terminalreporter.line(f"fuzz: {sum(n for n, _ in fuzzing.COUNTS.values())} inputs in all")
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +48,7 @@ def said(tmp_path):
     """Function (fault, message): notes a message, with this test's folder taken out; returns it."""
 
     def note(fault, message):
-        MESSAGES.append((fault, message.replace(str(tmp_path), "…")))
+        world.MESSAGES.append((fault, message.replace(str(tmp_path), "…")))
         return message
 
     return note
@@ -105,3 +112,34 @@ def small_disk(tmp_path):
     yield place
     while place.is_mount():  # a test may have mounted something over it
         subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder for the inputs of a module."""
+    return tmp_path_factory.mktemp("fuzz")
+
+
+@pytest.fixture(scope="module")
+def bounded_memory():
+    """An input that fills the memory must not take the machine with it."""
+    if sys.platform != "linux":
+        yield
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 4 * 2**30, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+@pytest.fixture
+def examine(stress, bounded_memory):
+    """Function (strategy, check): check 1,600 inputs, or 40 in a small run."""
+
+    def run(strategy, check):
+        kind = settings(max_examples=1600 if stress else 40, deadline=None, database=None, derandomize=True,
+                        suppress_health_check=list(HealthCheck))  # fmt: skip
+        kind(given(strategy)(check))()
+
+    return run

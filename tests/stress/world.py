@@ -15,6 +15,7 @@ from pathlib import Path
 PROJECT = Path(__file__).parents[2]
 CLASSES = ("apple", "bell", "cat_flap", "dog", "electric_fan")
 EPOCHS = 4
+MESSAGES = []  # (what happened, what was said), for docs/reliability.md
 # name: (trainer, configuration file, options, KEY VALUE pairs)
 METHODS = {
     "ZeroshotCLIP": ("ZeroshotCLIP", "vit_b16", (), ()),
