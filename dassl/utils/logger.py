@@ -54,8 +54,12 @@ class Logger:
         written = self.console.write(msg)
         if self.file is not None:
             *lines, self._line = (self._line + msg).split("\n")
-            for line in lines:
-                self.file.write(_plain(line) + "\n")
+            try:
+                for line in lines:
+                    self.file.write(_plain(line) + "\n")
+            except OSError as e:
+                e.filename = self.file.name  # a full disk names no file
+                raise
             if lines:
                 self.console.flush()  # a piped run can be followed, too
         return written

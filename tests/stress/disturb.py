@@ -1,8 +1,8 @@
 """What befalls a run in the tests, called in its process: a signal or an action at a moment, another clock, a limit."""
 
+import multiprocessing
 import os
 import resource
-import shutil
 import signal
 import subprocess
 import time
@@ -63,9 +63,14 @@ def damage_at(name, number, files, size):
     _at(name, number, damage)
 
 
-def remove_at(name, number, folder):
-    """Remove a folder with all that is in it."""
-    _at(name, number, lambda: shutil.rmtree(folder))
+def kill_workers_at(name, number):
+    """Kill the loading workers, as the system does when memory runs out."""
+
+    def kill():
+        for worker in multiprocessing.active_children():
+            os.kill(worker.pid, signal.SIGKILL)
+
+    _at(name, number, kill)
 
 
 def clock_jumps(seconds):

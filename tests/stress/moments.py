@@ -21,10 +21,12 @@ class Moments:
     """Calls ``act(name, n)`` at every moment; ``n`` counts those of one name from 1."""
 
     def __init__(self, act):
-        self.act, self.counts = act, {}
+        self.act, self.counts, self.process = act, {}, os.getpid()
         self.install()
 
     def at(self, name):
+        if os.getpid() != self.process:
+            return  # a loading worker
         self.counts[name] = self.counts.get(name, 0) + 1
         self.act(name, self.counts[name])
 

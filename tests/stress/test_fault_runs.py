@@ -186,6 +186,14 @@ def test_workers_of_a_killed_run_do_not_hold_its_folder(data, tmp_path):
     assert world.run(argv, tmp_path / "second") == (0, "")
 
 
+@pytest.mark.full
+def test_loading_workers_killed(data, tmp_path, said, finishes):
+    argv = world.command("CoOp, loading workers", data, tmp_path / "run")
+    message = ends(argv, tmp_path, [(disturb.kill_workers_at, EPOCH_3)])
+    assert "is killed by signal" in said("loading workers killed", message) and "DATALOADER.NUM_WORKERS" in message
+    finishes(argv, tmp_path / "run")
+
+
 def test_two_runs_on_one_cache(data, tmp_path, undisturbed, said):
     method = "CoOp, cached views"
     runs = [world.Process(world.command(method, data, tmp_path / name), tmp_path / f"log-{name}") for name in "abc"]
