@@ -266,8 +266,8 @@ def explain(error):
                                  "DATALOADER.TRAIN_X.BATCH_SIZE or DATALOADER.TEST.BATCH_SIZE, or set "
                                  "TRAINER.CHECKPOINTING True")
     if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
-        return EXIT_USER_ERROR, (f"error: {str(error).strip()} The system does so when memory runs out: lower "
-                                 "DATALOADER.NUM_WORKERS; the same command goes on from the last checkpoint")
+        return EXIT_USER_ERROR, (f"error: {str(error).strip(' .')}. The system ends processes when memory runs out: "
+                                 "lower DATALOADER.NUM_WORKERS" + stopped)
     if isinstance(error, ModuleNotFoundError) and error.name.split(".")[0] not in OURS:
         return EXIT_USER_ERROR, (f"error: the Python package {error.name} is not installed for {sys.executable}; "
                                  "`make venv` sets up .venv with all of them")
