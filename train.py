@@ -363,7 +363,15 @@ def main(argv=None):
         sys.excepthook, threading.excepthook, sys.unraisablehook = hooks
 
 
+def program(argv=None):
+    """`main` for a process of its own: Ctrl-C while it ends leaves no traceback of Python's clearing up."""
+    try:
+        status = main(argv)
+    except KeyboardInterrupt:
+        status = EXIT_INTERRUPTED
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return status
+
+
 if __name__ == "__main__":
-    status = main()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the run is over: only Python's own clearing up is left
-    sys.exit(status)
+    sys.exit(program())
