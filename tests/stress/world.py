@@ -68,6 +68,7 @@ def command(method, data, out, *pairs):
 
 
 def _child(argv, log, prepare):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells let jobs in the background ignore it
     multiprocessing.set_start_method("fork", force=True)  # of loading workers, as in a process of the command line
     for stream, file in ((1, f"{log}.out"), (2, f"{log}.err")):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), stream)
@@ -80,9 +81,7 @@ def _child(argv, log, prepare):
     checkpoint.RESUME_POINT_THRIFT = 0  # a point after every epoch, as runs with long epochs have them
     for function, arguments in prepare:
         function(*arguments)
-    status = train.main(argv)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as train.py does it
-    sys.exit(status)
+    sys.exit(train.program(argv))
 
 
 class Process:
