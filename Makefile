@@ -22,7 +22,7 @@ demo: $(STAMP)  ## ZeroshotCLIP, CoOp and MoCoOp base-to-new on two built-in set
 test: $(STAMP)  ## the whole test suite
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(PY) -m pytest -q
 
-stress: $(STAMP)  ## a hundred kills, every fault, 24,000 fuzz inputs, with what each said (docs/reliability.md)
+stress: $(STAMP)  ## a hundred kills, every fault, 20,000 fuzz inputs, with what each said (docs/reliability.md)
 	OMP_NUM_THREADS=1 $(PY) -m tests.stress.kills --kills 100
 	OMP_NUM_THREADS=1 $(PY) -m pytest -q --stress --durations=0 tests/stress
 

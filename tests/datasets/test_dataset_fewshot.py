@@ -13,6 +13,7 @@ from miniatures import eurosat, imagenet, write_image, write_split
 
 from dassl.data.datasets import Datum
 from dassl.utils import UserError
+from datasets.fewshot import sample_digest
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 
@@ -40,6 +41,10 @@ def test_cache_holds_relative_paths_and_is_used(mini, build, capsys):
     assert cache["shots"] == 2 and cache["seed"] == 1
     assert [os.path.join(mini.images, entry[0]) for entry in cache["train"]] == [i.impath for i in first.train_x]
     cache["train"].reverse()  # shows that the file, not a fresh draw, is what the second run uses
+    cache_of(mini).write_text(json.dumps(cache))
+    with pytest.raises(UserError, match="isn't as it was written"):
+        build("EuroSAT", NUM_SHOTS=2)
+    cache["sample_sha256"] = sample_digest(cache)
     cache_of(mini).write_text(json.dumps(cache))
     second = build("EuroSAT", NUM_SHOTS=2)
     assert f"Loading preprocessed few-shot data from {cache_of(mini)}" in capsys.readouterr().out
@@ -164,7 +169,7 @@ def test_published_pickle(tmp_path, build, capsys):
     dataset = build("EuroSAT", NUM_SHOTS=4)
     out = capsys.readouterr().out
     assert f"Loading preprocessed few-shot data from {folder / 'split_fewshot' / 'shot_4-seed_1.pkl'}" in out
-    assert f"such as /data/eurosat/2750/AnnualCrop/AnnualCrop_27.jpg, are read below {folder / '2750'}" in out
+    assert f"such as '/data/eurosat/2750/AnnualCrop/AnnualCrop_27.jpg', are read below {folder / '2750'}" in out
     assert "are test images of the present split" in out
     assert dataset.train_x[0].impath == str(folder / "2750" / "AnnualCrop" / "AnnualCrop_27.jpg")
     assert len(dataset.train_x) == len(dataset.val) == 40 and sample(dataset) != sample(drawn)

@@ -103,11 +103,23 @@ def test_test_run_needs_its_training_run(tmp_path):
         run.command("data", tmp_path)
     trained = run.training.directory(tmp_path)
     trained.mkdir(parents=True)
-    (trained / "results.json").write_text(json.dumps({"status": "finished", "epochs": 7}))
+    (trained / "results.json").write_text(json.dumps({"status": "finished", "epochs": 7, "metrics": {"accuracy": 70.0}}))
     command = run.command("data", tmp_path)
     assert command[command.index("--load-epoch") + 1] == "7"
     assert command[command.index("--model-dir") + 1] == str(trained)
     assert "--eval-only" in command and command[-2:] == ["DATASET.SUBSAMPLE_CLASSES", "new"]
+
+
+FINISHED = {"status": "finished", "metrics": {"accuracy": 70.0}}
+
+
+@pytest.mark.parametrize("change", [
+    {"metrics": {}}, {"metrics": {"accuracy": "70"}}, {"metrics": {"accuracy": float("nan")}}, {"metrics": None},
+    {"metrics": {"accuracy": 170.0}}, {"epochs": "7"}, {"finished_at": 7}, {"config": []},
+], ids=str)  # fmt: skip
+def test_a_damaged_result_counts_as_none(change, tmp_path):
+    (tmp_path / "results.json").write_text(json.dumps({**FINISHED, **change}))
+    assert read_result(tmp_path) is None
 
 
 def test_a_test_older_than_its_training_run_counts_no_more(tmp_path):
@@ -115,10 +127,10 @@ def test_a_test_older_than_its_training_run_counts_no_more(tmp_path):
     for folder, time in ((run.directory(tmp_path), "2024-05-02T10:00:00"),
                          (run.training.directory(tmp_path), "2024-05-01T10:00:00")):
         folder.mkdir(parents=True)
-        (folder / "results.json").write_text(json.dumps({"status": "finished", "finished_at": time}))
+        (folder / "results.json").write_text(json.dumps({**FINISHED, "finished_at": time}))
     assert run.result(tmp_path) is not None
     retrained = run.training.directory(tmp_path) / "results.json"
-    retrained.write_text(json.dumps({"status": "finished", "finished_at": "2024-05-03T10:00:00"}))
+    retrained.write_text(json.dumps({**FINISHED, "finished_at": "2024-05-03T10:00:00"}))
     assert run.result(tmp_path) is None
 
 
