@@ -8,6 +8,8 @@ from reproduce import recipes, single
 from reproduce.errors import CommandError
 from reproduce.runs import Run, check_same_settings, read_result
 
+FINISHED = {"status": "finished", "metrics": {"accuracy": 70.0}}
+
 
 def parse(monkeypatch, *words, **environment):
     for name in ("TRAINER", "CFG", "SHOTS", "SOURCE"):
@@ -103,14 +105,11 @@ def test_test_run_needs_its_training_run(tmp_path):
         run.command("data", tmp_path)
     trained = run.training.directory(tmp_path)
     trained.mkdir(parents=True)
-    (trained / "results.json").write_text(json.dumps({"status": "finished", "epochs": 7, "metrics": {"accuracy": 70.0}}))
+    (trained / "results.json").write_text(json.dumps({**FINISHED, "epochs": 7}))
     command = run.command("data", tmp_path)
     assert command[command.index("--load-epoch") + 1] == "7"
     assert command[command.index("--model-dir") + 1] == str(trained)
     assert "--eval-only" in command and command[-2:] == ["DATASET.SUBSAMPLE_CLASSES", "new"]
-
-
-FINISHED = {"status": "finished", "metrics": {"accuracy": 70.0}}
 
 
 @pytest.mark.parametrize("change", [

@@ -236,4 +236,5 @@ def test_published_few_shot_pickle(flat, said, stress):
             refused, message = refused + 1, str(error)
     assert refused > len(contents) // 2
     text = f"{refused - 10} refused, {other} give another sample of the split, the others without effect"
-    said(f"{n} changed bytes in a published few-shot pickle", f"{text}; e.g. error: {message}".replace(str(folder), "…"))
+    message = message.replace(str(folder), "…")
+    said(f"{n} changed bytes in a published few-shot pickle", f"{text}; e.g. error: {message}")
