@@ -1,8 +1,11 @@
 """Timing two computations against each other, and counting what autograd keeps."""
 import statistics
 import time
+import weakref
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 
 def median_times(functions, repeats, device="cpu"):
@@ -47,3 +50,39 @@ def kept_bytes(function, parameters):
 def relative_error(ours, theirs):
     """Largest difference divided by the largest value."""
     return float((ours - theirs).abs().max() / theirs.abs().max())
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of the tensors that are alive while it is entered; works on the meta device, too.
+
+    Args:
+        known: tensors that are there before and not counted (weights, inputs).
+
+    Attributes:
+        now, highest: bytes alive now, and at most so far.
+    """
+
+    def __init__(self, known=()):
+        super().__init__()
+        self.now = self.highest = 0
+        self._known = {t.untyped_storage()._cdata for t in known}
+        self._alive = {}  # storage: weak reference to it
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for t in tree_leaves(result):
+            if isinstance(t, torch.Tensor):
+                self._add(t.untyped_storage())
+        return result
+
+    def _add(self, storage):
+        key, size = storage._cdata, storage.nbytes()
+        if key in self._known or key in self._alive:
+            return
+        self._alive[key] = weakref.ref(storage, lambda _: self._remove(key, size))
+        self.now += size
+        self.highest = max(self.highest, self.now)
+
+    def _remove(self, key, size):
+        del self._alive[key]
+        self.now -= size

@@ -1,10 +1,12 @@
 """Memory of the text side in training at ImageNet's size, with and without checkpointing.
 
-    python benchmarks/text_memory.py --classes 1000 --experts 20 --checkpointing --json text_memory.json
+    python benchmarks/text_memory.py --classes 1000 --experts 20 --checkpointing            # counted, in seconds
+    python benchmarks/text_memory.py --classes 1000 --experts 20 --checkpointing --measure  # and run
 
 One forward and backward pass of MoCoOp's prompts (every expert with every class) through a text tower of ViT-B/16's dimensions,
-random weights. Activations are what is in use beyond weights, plan and learned vectors: on a GPU PyTorch's own count, on a CPU
-the process' resident memory at its highest, its libraries' scratch space included.
+random weights. Activations are all tensors but weights, plan and learned vectors; counted on PyTorch's meta device, where
+nothing is computed, after the forward pass and at their highest. --measure runs the step and also reports the use of memory: on a
+GPU PyTorch's own count, on a CPU the process' resident memory, its libraries' scratch space included.
 """
 import argparse
 import json
@@ -16,6 +18,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
 from benchmarks.end_to_end import peak_mb
+from benchmarks.measure import LiveBytes
 from benchmarks.text_tower import CALTECH_BASE, text_tower
 from prompting import build_plan, soft_parts, template_programs, unit
 from prompting.templates import read_groups
@@ -49,32 +52,52 @@ def main(argv=None):
     parser.add_argument("--experts", type=int, default=20)
     parser.add_argument("--templates", default=PROJECT / "templates" / "imagenet.txt", help="default: templates/imagenet.txt")
     parser.add_argument("--checkpointing", action="store_true", help="as TRAINER.CHECKPOINTING True")
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--measure", action="store_true", help="also run the step (minutes on a CPU)")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="of --measure")
     parser.add_argument("--dtype", default="float32", choices=("float32", "float16", "bfloat16"))
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     parser.add_argument("--json", default="", help="also write the results to this file")
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
-    tower = text_tower(device=args.device, dtype=getattr(torch, args.dtype))
     plan, rows = build(args.classes, args.experts, args.templates, 512 if args.device == "cuda" else 0)
-    plan = plan.to(args.device)
-    learned = (torch.randn(rows, tower.width, device=args.device, dtype=tower.positional_embedding.dtype) * 0.02).requires_grad_()
-
-    def step():
-        unit(tower(plan, learned, args.checkpointing)).square().sum().backward()
-
-    start = time.perf_counter()
-    peak = peak_mb(step, args.device)
-    seconds = time.perf_counter() - start
     plain = 77 * plan.num_groups * plan.num_classes
+    after_forward, highest = count(plan, rows, args)
+    print(f"{args.classes:,} classes x {args.experts} experts: {plan.num_tokens:,} token positions (published: {plain:,}); "
+          f"activations {after_forward / 1e9:.2f} GB after the forward pass, at most {highest / 1e9:.2f} GB", flush=True)
     result = {"classes": args.classes, "experts": args.experts, "checkpointing": args.checkpointing, "tokens": plan.num_tokens,
-              "plain_tokens": plain, "peak_gb": peak / 1e3, "seconds": seconds}  # fmt: skip
-    print(f"{args.classes:,} classes x {args.experts} experts: {plan.num_tokens:,} token positions (published: {plain:,}), "
-          f"activations at their highest {peak / 1e3:.2f} GB, one step {seconds:.0f} s")
+              "plain_tokens": plain, "after_forward_gb": after_forward / 1e9, "highest_gb": highest / 1e9}  # fmt: skip
+    if args.measure:
+        result["measured_gb"], result["seconds"] = run(plan, rows, args)
+        print(f"measured: {result['measured_gb']:.2f} GB, one step {result['seconds']:.0f} s")
     if args.json:
         with open(args.json, "w", encoding="utf-8") as f:
             json.dump(result, f, indent=1)
     return result
+
+
+def prepare(plan, rows, args, device):
+    """(tower, plan, learned vectors) on a device."""
+    tower = text_tower(dtype=getattr(torch, args.dtype)).to(device)
+    learned = (torch.randn(rows, tower.width, dtype=tower.positional_embedding.dtype) * 0.02).to(device).requires_grad_()
+    return tower, plan.to(device), learned
+
+
+def count(plan, rows, args):
+    """Bytes of activations after the forward pass, and at their highest."""
+    tower, plan, learned = prepare(plan, rows, args, "meta")
+    with LiveBytes([*tower.parameters(), learned]) as live:
+        features = tower(plan, learned, args.checkpointing)
+        after_forward = live.now
+        unit(features).square().sum().backward()
+    return after_forward, live.highest
+
+
+def run(plan, rows, args):
+    """(GB in use at most beyond what was before, seconds) of one step."""
+    tower, plan, learned = prepare(plan, rows, args, args.device)
+    start = time.perf_counter()
+    peak = peak_mb(lambda: unit(tower(plan, learned, args.checkpointing)).square().sum().backward(), args.device)
+    return peak / 1e3, time.perf_counter() - start
 
 
 if __name__ == "__main__":

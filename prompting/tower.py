@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from .errors import UserError
 
-MLP_ROWS = 16_384  # token positions that an MLP recomputes at a time
+MLP_ROWS = 4_096  # token positions that an MLP recomputes at a time
 
 
 class _QuickGELU(torch.autograd.Function):
