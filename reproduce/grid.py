@@ -170,7 +170,8 @@ def make_some(jobs, data, out, on, progress):
     ray = on.ray
     here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
         ray.get_runtime_context().get_node_id(), soft=False)
-    board = ray.remote(Board).options(num_cpus=0, max_restarts=-1, scheduling_strategy=here).remote()
+    board = ray.remote(Board).options(num_cpus=0, max_restarts=-1, max_task_retries=-1,
+                                      scheduling_strategy=here).remote()
     task = ray.remote(perform).options(num_cpus=on.cpus, num_gpus=on.gpus, max_retries=on.retries,
                                        retry_exceptions=[Died], scheduling_strategy="SPREAD")
     refs = {}
