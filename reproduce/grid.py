@@ -190,7 +190,7 @@ def make_some(jobs, data, out, on, progress):
 
 
 def started_on(ray, board):
-    """Indices of jobs that have started. Where memory runs short Ray kills actors, too: some starts are then not shown."""
+    """Indices of jobs that have started; some are lost where Ray, short of memory, kills actors too."""
     try:
         return ray.get(board.take.remote())
     except ray.exceptions.RayError:

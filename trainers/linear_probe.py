@@ -51,7 +51,7 @@ class LinearProbe(PromptTrainer):
     def train(self):
         """Fit, save, evaluate."""
         self._trained = True
-        start = time.time()
+        start = time.monotonic()
         dataset = self.dm.dataset
         train, val = self.features(dataset.train_x), self.features(dataset.val or dataset.train_x)
         if not dataset.val:
@@ -63,7 +63,7 @@ class LinearProbe(PromptTrainer):
                 weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
             self.learner.weight.copy_(torch.from_numpy(weight))
             self.learner.bias.copy_(torch.from_numpy(bias))
-        self.add_train_seconds(time.time() - start)
+        self.add_train_seconds(time.monotonic() - start)
         self.save_model(self.max_epoch - 1, self.output_dir)
         self.test()
 

@@ -49,7 +49,8 @@ def siblings(pid, name):
     found = []
     for folder in pathlib.Path("/proc").glob("[0-9]*"):
         try:
-            if (folder / "cmdline").read_bytes().startswith(name) and parent(folder) == parent(pathlib.Path(f"/proc/{pid}")):
+            named = (folder / "cmdline").read_bytes().startswith(name)
+            if named and parent(folder) == parent(pathlib.Path(f"/proc/{pid}")):
                 found.append(int(folder.name))
         except OSError:
             pass  # has ended
@@ -79,13 +80,14 @@ def test_killed_driver_and_killed_worker_lose_and_repeat_nothing(tmp_path):
     job = tmp_path / "train2"
     wait_for(lambda: before.get("train2", 0) + 2 <= steps(tmp_path).get("train2", 0))
     worker = pids(job)[-1][1]  # the Ray worker that runs it
-    (board,) = siblings(worker, b"ray::Board")  # the actor that knows what has started, as Ray does when memory runs short
+    (board,) = siblings(worker, b"ray::Board")  # the actor that knows what has started; Ray kills such, too
     os.kill(board, signal.SIGKILL)
     os.kill(worker, signal.SIGKILL)
     output, _ = second.communicate(timeout=PATIENCE)
     assert second.returncode == 0, output
     # its second start: said to be one, unless the board took the news of the first with it
-    assert any(f"{word}   train2" in output for word in ("again", "start")) and " of 6 runs are finished already" in output and "0 not finished" in output
+    assert any(f"{word}   train2" in output for word in ("again", "start")), output
+    assert " of 6 runs are finished already" in output and "0 not finished" in output
     assert len(pids(job)) >= 2 and not any(alive(pid) for pid, _ in pids(job))
     assert_whole(tmp_path)
     assert finished == {name: pids(tmp_path / name) for name in finished}  # not even started
