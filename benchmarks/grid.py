@@ -1,4 +1,4 @@
-"""A table's whole grid of runs, as `python -m reproduce TABLE --run` makes it, against the same with everything fast switched off.
+"""A table's whole grid of runs, as `python -m reproduce TABLE --run` makes it, against the same with all that is fast off.
 
     python -m benchmarks.grid --table table2 --datasets letters --seeds 1 --json grid.json
 

@@ -82,7 +82,8 @@ def make_cases(every=False):
         ]
         if every:
             for position in ("middle", "front"):
-                cases.append(Case(f"CoOp, 16 vectors, {position}, {size}, train", names, [context_programs(names, 16, position)], 16))
+                programs = [context_programs(names, 16, position)]
+                cases.append(Case(f"CoOp, 16 vectors, {position}, {size}, train", names, programs, 16))
             own = [context_programs(names, 16, "end", True)]
             cases.append(Case(f"CoOp, 16 vectors a class, {size}, train", names, own, 16 * len(names)))
         if len(names) > 10 and not every:
@@ -134,7 +135,8 @@ def main():
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--dtype", default="float32", choices=("float32", "float64", "float16", "bfloat16"))
     parser.add_argument("--peak-tflops", type=float, default=0.0, help="of the device at this precision: shows the share reached")
-    parser.add_argument("--all", action="store_true", help="also other class positions, class-specific contexts, MoCoOp at 50 classes (15 GB)")
+    parser.add_argument("--all", action="store_true",
+                        help="also other class positions, class-specific contexts, MoCoOp at 50 classes (15 GB)")
     parser.add_argument("--only", default="", help="run the cases whose name contains this")
     parser.add_argument("--json", default="", help="also write the results to this file")
     args = parser.parse_args()

@@ -134,9 +134,8 @@ def build_plan(programs, padding_allowance=0):
                 position += [min(prefix[g] + s, prefix[g] + len(rows) - 1) for s in range(S)]
         eot = torch.tensor([[lengths[g][c] - 1 for c in classes] for g in groups])
         bias, eot_bias = _biases([prefix[g] for g in groups], P, S, eot)
-        buckets.append(
-            Bucket(torch.tensor(groups), torch.tensor(classes), S, start, bias, eot, eot_bias, groups == list(range(len(programs))))
-        )
+        every = groups == list(range(len(programs)))
+        buckets.append(Bucket(torch.tensor(groups), torch.tensor(classes), S, start, bias, eot, eot_bias, every))
     order = torch.tensor([[where.get((g, c), 0) for c in range(max(map(len, programs)))] for g in range(len(programs))])
     as_long = lambda values: torch.tensor(values, dtype=torch.long)  # noqa: E731
     return Plan(programs, as_long(token_ids), as_long(index), as_long(position), P, buckets, as_long(readout), order)

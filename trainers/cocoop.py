@@ -1,4 +1,4 @@
-"""CoCoOp: a context that depends on the image (Zhou et al., Conditional Prompt Learning for Vision-Language Models, CVPR 2022)."""
+"""CoCoOp: a context that depends on the image (Zhou et al., Conditional Prompt Learning for Vision-Language Models, 2022)."""
 from collections import OrderedDict
 
 import torch

@@ -24,7 +24,7 @@ class ContextLearner(nn.Module):
 
 @TRAINER_REGISTRY.register()
 class CoOp(PromptTrainer):
-    """Cross-entropy on cosine logits; TRAINER.COOP says how many vectors, where the class name stands, and what they start from."""
+    """Cross-entropy on cosine logits; TRAINER.COOP: how many vectors, where the class name stands, what they start from."""
 
     @staticmethod
     def extend_cfg(cfg):

@@ -96,7 +96,8 @@ class ImageFeatures:
         identity = {
             "dataset": trainer.cfg.DATASET.NAME, "images": len(used), "batches": len(plan),
             "encoder": self.encoder_hash(), "precision": str(trainer.clip.dtype),
-            "transform": describe(dataset.transform), "arithmetic": arithmetic(trainer.device), "samples": _hash(names), "order": _hash(seeds),
+            "transform": describe(dataset.transform), "arithmetic": arithmetic(trainer.device), "samples": _hash(names),
+            "order": _hash(seeds),
         }  # fmt: skip
         kind = "training views" if views else f"{len(used):,} images"
 

@@ -37,7 +37,7 @@ def image_root(tmp_path_factory):
 
 @pytest.fixture
 def make_trainer(image_root, tiny_weights, tmp_path):
-    """Function (method, config stem, KEY VALUE …, out=run folder, folder=of the YAML file) -> trainer, two epochs, batches of 4, fp32."""
+    """Function (method, config stem, KEY VALUE …, out=run folder, folder=of YAML) -> trainer: 2 epochs, batches of 4, fp32."""
 
     def make(method, stem, *pairs, out="run", folder=None):
         cfg = get_cfg_default()
