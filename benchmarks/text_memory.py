@@ -58,6 +58,8 @@ def main(argv=None):
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     parser.add_argument("--json", default="", help="also write the results to this file")
     args = parser.parse_args(argv)
+    if not 1 <= args.classes <= 1000 or args.experts < 1:
+        parser.error("--classes takes 1 to 1000, --experts 1 or more")
     torch.set_num_threads(args.threads)
     plan, rows = build(args.classes, args.experts, args.templates, 512 if args.device == "cuda" else 0)
     plain = 77 * plan.num_groups * plan.num_classes
@@ -68,7 +70,8 @@ def main(argv=None):
               "plain_tokens": plain, "after_forward_gb": after_forward / 1e9, "highest_gb": highest / 1e9}  # fmt: skip
     if args.measure:
         result["measured_gb"], result["seconds"] = run(plan, rows, args)
-        print(f"measured: {result['measured_gb']:.2f} GB, one step {result['seconds']:.0f} s")
+        memory = "unknown" if result["measured_gb"] is None else f"{result['measured_gb']:.2f} GB"
+        print(f"measured: {memory}, one step {result['seconds']:.0f} s")
     if args.json:
         with open(args.json, "w", encoding="utf-8") as f:
             json.dump(result, f, indent=1)
@@ -93,11 +96,11 @@ def count(plan, rows, args):
 
 
 def run(plan, rows, args):
-    """(GB in use at most beyond what was before, seconds) of one step."""
+    """(GB in use at most beyond what was before, None where it can't be told; seconds) of one step."""
     tower, plan, learned = prepare(plan, rows, args, args.device)
     start = time.perf_counter()
     peak = peak_mb(lambda: unit(tower(plan, learned, args.checkpointing)).square().sum().backward(), args.device)
-    return peak / 1e3, time.perf_counter() - start
+    return None if peak is None else peak / 1e3, time.perf_counter() - start
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ class Case:
 
 def make_cases(every=False):
     """The published settings of each method at 10 and at 50 classes; ``every``: also where prompts share less, and MoCoOp
-    at 50 classes, whose published computation takes 15 GB."""
+    at 50 classes, whose published computation takes more than 10 GB."""
     cases = []
     for names in (EUROSAT, CALTECH_BASE):
         size = f"{len(names)} classes"
@@ -136,7 +136,7 @@ def main():
     parser.add_argument("--dtype", default="float32", choices=("float32", "float64", "float16", "bfloat16"))
     parser.add_argument("--peak-tflops", type=float, default=0.0, help="of the device at this precision: shows the share reached")
     parser.add_argument("--all", action="store_true",
-                        help="also other class positions, class-specific contexts, MoCoOp at 50 classes (15 GB)")
+                        help="also other class positions, class-specific contexts, MoCoOp at 50 classes (more than 10 GB)")
     parser.add_argument("--only", default="", help="run the cases whose name contains this")
     parser.add_argument("--json", default="", help="also write the results to this file")
     args = parser.parse_args()

@@ -92,22 +92,27 @@ class Plan:
             programs = [
                 [[shift(row, b) for row in program] for program in group] for b in range(copies) for group in self.programs
             ]
-            self._tiles[copies] = build_plan(programs).to(self.device)
+            self._tiles[copies] = build_plan(programs, ragged=True).to(self.device)
         return self._tiles[copies]
 
 
-def build_plan(programs, padding_allowance=0):
+def build_plan(programs, padding_allowance=0, ragged=False):
     """Compile programs into a Plan.
 
     Args:
-        programs: [G][C] lists of integers; every program begins with the start token and ends with the end token. A group may
-            have fewer programs than the longest: its features after its own are another program's.
+        programs: [G][C] lists of integers; every program begins with the start token and ends with the end token.
         padding_allowance: suffixes of neighbouring lengths are put into one bucket while this adds at most so many padded
             tokens per merge. 0 pads nothing (best on a CPU, where tokens are what costs); on a GPU fewer, larger kernels win.
+        ragged: groups may have fewer programs than the longest; their features after their own are another program's.
 
     Returns:
         Plan on the CPU.
+
+    Raises:
+        ValueError: a program without start token; groups of different sizes without ``ragged``.
     """
+    if not ragged and len(set(map(len, programs))) > 1:
+        raise ValueError(f"groups of {', '.join(map(str, map(len, programs)))} programs: all must have the same classes")
     prefix = [_common_prefix(group) for group in programs]
     P = max(prefix)
     token_ids = sorted({row for group in programs for program in group for row in program if row >= 0})

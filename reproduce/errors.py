@@ -4,7 +4,7 @@
 class CommandError(Exception):
     """Its message goes to stderr after `error: `; the exit status is 2.
 
-    Control characters in it, from names of files, are written out.
+    Control characters in it, from names of files, are written out (here once more: dassl.utils' would load PyTorch).
     """
 
     def __init__(self, message=""):

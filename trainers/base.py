@@ -161,9 +161,9 @@ class PromptTrainer(TrainerX):
             return SplitPlan.of(programs, self._compile)
         return self._compile(programs)
 
-    def _compile(self, programs):
+    def _compile(self, programs, ragged=False):
         """Plan on this run's device, bucketed as suits it."""
-        return build_plan(programs, PADDING_ALLOWANCE.get(self.device.type, 0)).to(self.device)
+        return build_plan(programs, PADDING_ALLOWANCE.get(self.device.type, 0), ragged).to(self.device)
 
     def encode(self, plan, learned=None, raw=False):
         """Text features [G, C, E] of a plan, of length 1 unless ``raw``; ``learned`` is flattened to [N, D]."""

@@ -24,13 +24,13 @@ class SplitPlan:
 
     @classmethod
     def of(cls, programs, compile_plan):
-        """Args: programs [G][C], the whole; compile_plan: function from programs to a Plan on this run's device."""
+        """Args: programs [G][C], the whole; compile_plan: ``build_plan``, or one for this run's device."""
         G, C = len(programs), len(programs[0])
         own = parallel.own_slice(G * C)
         pairs = [divmod(i, C) for i in range(own.start, own.stop)] or [(0, 0)]
         first, last = pairs[0][0], pairs[-1][0]
         groups = [[programs[g][c] for h, c in pairs if h == g] for g in range(first, last + 1)]
-        part = compile_plan(groups)
+        part = compile_plan(groups, ragged=True)
         rows = [g * part.num_classes + c for g, group in enumerate(groups) for c in range(len(group))]
         rows = torch.tensor(rows, device=part.device)
         return cls(part, rows, parallel.sizes(G * C), (G, C), parallel.largest(part.num_tokens))

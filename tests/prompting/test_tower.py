@@ -105,3 +105,10 @@ def test_fp32(tower):
     with torch.no_grad():
         ours, theirs = small(plan, learned), encode_reference(small, plan, learned)
     assert (ours - theirs).abs().max() <= 1e-5 * theirs.abs().max()
+
+
+def test_groups_of_different_sizes_are_refused_unless_asked_for():
+    programs = [context_programs(["forest", "river"], 4), context_programs(["forest"], 4)]
+    with pytest.raises(ValueError, match="groups of 2, 1 programs"):
+        build_plan(programs)
+    assert build_plan(programs, ragged=True).num_classes == 2
