@@ -6,6 +6,7 @@
 The run's results.json says method, backbone, settings and class names, its checkpoint has what was learned: the
 dataset isn't needed. Exit status: 0 done; 2 something the user can mend (one `error: ...` line on stderr); 130 Ctrl-C.
 """
+
 import argparse
 import contextlib
 import io
@@ -52,9 +53,8 @@ def read_run(folder):
 
 def configuration(results, overrides=()):
     """The frozen configuration of a run, from its results.json; ``overrides``: [KEY, VALUE, ...] that win over it."""
-    from dassl.config import get_cfg_default
-
     import trainers
+    from dassl.config import get_cfg_default
 
     cfg = get_cfg_default()
     trainers.extend_cfg(cfg)
@@ -93,7 +93,6 @@ def without_images(trainer_class, classnames, groups=None):
 def saved_groups(folder):
     """The template groups that a run's checkpoint carries (the file they came from may be gone), or None."""
     from dassl.utils import load_checkpoint
-
     from trainers.mocoop_parts import from_plain
 
     for file in sorted(Path(folder).glob("*/model*.pth.tar*"))[-1:]:
@@ -192,7 +191,7 @@ class Predictor:
                 raise UserError(f"image not found: {path}")
         predictions = []
         for start in range(0, len(images), self.batch_size):
-            predictions += self._batch(images[start: start + self.batch_size], top)
+            predictions += self._batch(images[start : start + self.batch_size], top)
         return predictions
 
     def _batch(self, paths, top):
@@ -265,7 +264,7 @@ def as_text(prediction):
         lines.append(f"  router: weights of {len(experts)} experts; the {chosen} marked * are mixed, in these parts")
         for e in sorted(experts, key=lambda e: -e["weight"]):
             part = f"* {e['mixing']:.3f}" if e["chosen"] else " " * 7
-            lines.append(f"  {100 * e['weight']:6.2f} %  {part}  {e['name']}: \"{e['template']}\"")
+            lines.append(f'  {100 * e["weight"]:6.2f} %  {part}  {e["name"]}: "{e["template"]}"')
     return "\n".join(lines)
 
 
@@ -282,13 +281,20 @@ def build_parser():
     parser.add_argument("--load-epoch", type=int, help="epoch whose checkpoint to load (default: the best or last)")
     names = parser.add_mutually_exclusive_group()
     names.add_argument("--classes", metavar="A,B,C", help="choose among these classes (default: the run's own)")
-    names.add_argument("--classes-file", metavar="FILE",
-                       help="choose among the classes in this file: one a line, or a run's results.json")
+    names.add_argument(
+        "--classes-file", metavar="FILE", help="choose among the classes in this file: one a line, or a run's results.json"
+    )
     parser.add_argument("--top", type=int, default=5, help="how many classes to name (default 5)")
     parser.add_argument("--json", metavar="FILE", help="also write the predictions to this file")
     parser.add_argument("--picture", metavar="FILE", help="also draw the predictions (.png, .pdf, .svg)")
-    parser.add_argument("--set", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"),
-                        help="change a setting of the run, e.g. --set MODEL.BACKBONE.PATH /weights/ViT-B-16.pt")
+    parser.add_argument(
+        "--set",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("KEY", "VALUE"),
+        help="change a setting of the run, e.g. --set MODEL.BACKBONE.PATH /weights/ViT-B-16.pt",
+    )
     return parser
 
 

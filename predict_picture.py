@@ -1,4 +1,5 @@
 """Predictions as a picture, in the manner of MoCoOp's Figure 5: images, their classes, the router's weights."""
+
 import io
 from pathlib import Path
 
@@ -92,9 +93,7 @@ def _draw_classes(ax, classes):
 def _draw_experts(ax, experts, largest):
     chosen = [e["chosen"] for e in experts]
     labels = [f'{e["name"]}: "{e["template"]}"' for e in experts]
-    notes = [
-        f"{100 * e['weight']:.1f} %" + (f", {e['mixing']:.2f} of the mixture" if e["chosen"] else "") for e in experts
-    ]
+    notes = [f"{100 * e['weight']:.1f} %" + (f", {e['mixing']:.2f} of the mixture" if e["chosen"] else "") for e in experts]
     colours = ["tab:orange" if c else "lightgrey" for c in chosen]
     title = f"router's weight of each expert; the {sum(chosen)} in orange are mixed"
     _bars(ax, labels, [e["weight"] for e in experts], colours, notes, title, largest)

@@ -9,6 +9,7 @@ With `torchrun --nproc-per-node 2 train.py …` several processes share one run 
 Exit status: 0 done; 2 something the user can mend (one `error: ...` line on stderr and in log.txt);
 130 Ctrl-C; 143 SIGTERM; anything else is a bug and shows its traceback.
 """
+
 import argparse
 import contextlib
 import difflib
@@ -71,10 +72,17 @@ def build_parser():
     parser.add_argument("--model-dir", default="", help="with --eval-only: run folder to load the trained model from")
     parser.add_argument("--load-epoch", type=int, help="with --model-dir: epoch to load (default: the best or last)")
     parser.add_argument("--no-train", action="store_true", help="build everything, then stop")
-    parser.add_argument("--cache-features", action="store_true",
-                        help="keep image features of training batches, for runs with the same seed and batch size")
-    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE",
-                        help="config keys to set, e.g. DATASET.NUM_SHOTS 16 OPTIM.MAX_EPOCH 50")
+    parser.add_argument(
+        "--cache-features",
+        action="store_true",
+        help="keep image features of training batches, for runs with the same seed and batch size",
+    )
+    parser.add_argument(
+        "opts",
+        nargs=argparse.REMAINDER,
+        metavar="KEY VALUE",
+        help="config keys to set, e.g. DATASET.NUM_SHOTS 16 OPTIM.MAX_EPOCH 50",
+    )
     return parser
 
 
@@ -146,7 +154,6 @@ def reset_cfg(cfg, args):
 def setup_cfg(args):
     """Defaults, dataset file, method file, options, KEY VALUE pairs, in this order; frozen."""
     from dassl.config import get_cfg_default
-
     from trainers import extend_cfg
 
     cfg = get_cfg_default()
@@ -262,15 +269,21 @@ def explain(error):
         place = f": {os.fsdecode(error.filename)}" if error.filename else ""
         return EXIT_USER_ERROR, f"error: {FILE_SYSTEM_ERRORS[error.errno]}{place}"
     if type(error).__name__ == "OutOfMemoryError":  # torch's, which may not be loaded
-        return EXIT_USER_ERROR, (f"error: out of GPU memory ({str(error).splitlines()[0]}); lower "
-                                 "DATALOADER.TRAIN_X.BATCH_SIZE or DATALOADER.TEST.BATCH_SIZE, or set "
-                                 "TRAINER.CHECKPOINTING True")
+        return EXIT_USER_ERROR, (
+            f"error: out of GPU memory ({str(error).splitlines()[0]}); lower "
+            "DATALOADER.TRAIN_X.BATCH_SIZE or DATALOADER.TEST.BATCH_SIZE, or set "
+            "TRAINER.CHECKPOINTING True"
+        )
     if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
-        return EXIT_USER_ERROR, (f"error: {str(error).strip(' .')}. The system ends processes when memory runs out: "
-                                 "lower DATALOADER.NUM_WORKERS" + stopped)
+        return EXIT_USER_ERROR, (
+            f"error: {str(error).strip(' .')}. The system ends processes when memory runs out: "
+            "lower DATALOADER.NUM_WORKERS" + stopped
+        )
     if isinstance(error, ModuleNotFoundError) and error.name.split(".")[0] not in OURS:
-        return EXIT_USER_ERROR, (f"error: the Python package {error.name} is not installed for {sys.executable}; "
-                                 "`make venv` sets up .venv with all of them")
+        return EXIT_USER_ERROR, (
+            f"error: the Python package {error.name} is not installed for {sys.executable}; "
+            "`make venv` sets up .venv with all of them"
+        )
     return None
 
 

@@ -14,6 +14,7 @@ Three ways:
 - whole grid: the same, and features of test sets shared by all runs on a dataset, those of training views by runs with one
   seed and batch size (``--cache-features``, the default of ``python -m reproduce table1 --run``).
 """
+
 import argparse
 import json
 import sys
@@ -121,7 +122,7 @@ def costs(method, dataset, image):
     """{way: {part: operations}} of one run, both halves evaluated; text and images of every batch as published or as here."""
     _, classes, test_images = DATASETS[dataset]
     names = invented_names(classes)
-    base, new = names[: (classes + 1) // 2], names[(classes + 1) // 2:]
+    base, new = names[: (classes + 1) // 2], names[(classes + 1) // 2 :]
     batch, epochs, test_batch = recipe(method, dataset)
     train_images = SHOTS * len(base)
     steps = epochs * max(1, train_images // batch)

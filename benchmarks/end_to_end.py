@@ -14,6 +14,7 @@ is one of 16 shots; an evaluation has --images images, over which what is done o
 during a training step beyond what was in use before it. ``imagenet`` is ImageNet's shape scaled down to 1/25 of its
 prompts (200 classes, 4 experts), so that the plain way fits a laptop.
 """
+
 import argparse
 import contextlib
 import ctypes

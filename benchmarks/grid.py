@@ -9,6 +9,7 @@ Every run is a process of train.py with one thread, start-up included; runs take
 - plain: every prompt through all 77 positions, learned prompts again for every test batch, images decoded and encoded by every
   run. Trainers, loops and data are the same code.
 """
+
 import argparse
 import json
 import os
@@ -55,10 +56,16 @@ def run(job, way, root, out, cache):
         command += ["TRAINER.FEATURE_CACHE", str(cache)]
     else:
         script = command.index(str(PROJECT / "train.py"))
-        command = [*command[:script], "-m", "benchmarks.grid", "--plainly", *command[script + 1:], *PLAIN_SETTINGS]
+        command = [*command[:script], "-m", "benchmarks.grid", "--plainly", *command[script + 1 :], *PLAIN_SETTINGS]
     start = time.perf_counter()
-    done = subprocess.run(command, cwd=PROJECT, env={**os.environ, "OMP_NUM_THREADS": "1"}, text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    done = subprocess.run(
+        command,
+        cwd=PROJECT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     seconds = time.perf_counter() - start
     result = job.result(out / way)
     if done.returncode or result is None:

@@ -9,6 +9,7 @@ of what is done once an evaluation (the others' text features), spread over --im
 have 800 to 25,000 in each half. Text work is the number of token positions that the text tower computes.
 The counterpart of the paper's Table 6, which reports seconds on one GPU.
 """
+
 import argparse
 import contextlib
 import io
@@ -138,8 +139,11 @@ def main(argv=None):
     parser.add_argument("--classes", type=int, nargs="+", default=[10, 100], help="numbers of classes (default 10 100)")
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[4], help="images a batch (default 4)")
     parser.add_argument("--images", type=int, default=1000, help="images of an evaluation (default 1000)")
-    parser.add_argument("--templates", default=PROJECT / "templates" / "eurosat.txt",
-                        help="MoCoOp's group file (default: templates/eurosat.txt, 6 experts)")
+    parser.add_argument(
+        "--templates",
+        default=PROJECT / "templates" / "eurosat.txt",
+        help="MoCoOp's group file (default: templates/eurosat.txt, 6 experts)",
+    )
     parser.add_argument("--backbone", default="", help="a backbone with its weights, e.g. models/builtin")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--precision", default="fp32", choices=("fp32", "fp16", "bf16"), help="of CLIP (default fp32)")
@@ -177,8 +181,10 @@ def print_table(rows):
     print(tabulate(table, headers, floatfmt=("", "", "", ".2f", ".2f", ".2f", ".2f", ".3f", ".2f", ".5f")))
     ours = [r for r in rows if r["method"] == "MoCoOp"]
     time, text = (max(r[key] for r in ours) for key in ("time_to_coop", "text_to_cocoop"))
-    print(f"MoCoOp: at most {time:.3f} x CoOp's time an image and 1/{1 / text:.0f} of CoCoOp's text work "
-          f"({rows[0]['images']} images an evaluation)")
+    print(
+        f"MoCoOp: at most {time:.3f} x CoOp's time an image and 1/{1 / text:.0f} of CoCoOp's text work "
+        f"({rows[0]['images']} images an evaluation)"
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
 """Timing two computations against each other, and counting what autograd keeps."""
+
 import statistics
 import time
 import weakref

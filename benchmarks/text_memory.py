@@ -8,6 +8,7 @@ random weights. Activations are all tensors but weights, plan and learned vector
 nothing is computed, after the forward pass and at their highest. --measure runs the step and also reports the use of memory: on a
 GPU PyTorch's own count, on a CPU the process' resident memory, its libraries' scratch space included.
 """
+
 import argparse
 import json
 import sys
@@ -64,8 +65,11 @@ def main(argv=None):
     plan, rows = build(args.classes, args.experts, args.templates, 512 if args.device == "cuda" else 0)
     plain = 77 * plan.num_groups * plan.num_classes
     after_forward, highest = count(plan, rows, args)
-    print(f"{args.classes:,} classes x {args.experts} experts: {plan.num_tokens:,} token positions (published: {plain:,}); "
-          f"activations {after_forward / 1e9:.2f} GB after the forward pass, at most {highest / 1e9:.2f} GB", flush=True)
+    print(
+        f"{args.classes:,} classes x {args.experts} experts: {plan.num_tokens:,} token positions (published: {plain:,}); "
+        f"activations {after_forward / 1e9:.2f} GB after the forward pass, at most {highest / 1e9:.2f} GB",
+        flush=True,
+    )
     result = {"classes": args.classes, "experts": args.experts, "checkpointing": args.checkpointing, "tokens": plan.num_tokens,
               "plain_tokens": plain, "after_forward_gb": after_forward / 1e9, "highest_gb": highest / 1e9}  # fmt: skip
     if args.measure:

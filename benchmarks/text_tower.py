@@ -10,6 +10,7 @@ less memory kept for backward (in evaluation, which keeps none: that one copy of
 features and gradients relative to the largest value; token positions a second and arithmetic (10^12 matrix-product operations a
 second), of which --peak-tflops gives the share of the device's peak.
 """
+
 import argparse
 import json
 import sys
@@ -135,8 +136,11 @@ def main():
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--dtype", default="float32", choices=("float32", "float64", "float16", "bfloat16"))
     parser.add_argument("--peak-tflops", type=float, default=0.0, help="of the device at this precision: shows the share reached")
-    parser.add_argument("--all", action="store_true",
-                        help="also other class positions, class-specific contexts, MoCoOp at 50 classes (more than 10 GB)")
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="also other class positions, class-specific contexts, MoCoOp at 50 classes (more than 10 GB)",
+    )
     parser.add_argument("--only", default="", help="run the cases whose name contains this")
     parser.add_argument("--json", default="", help="also write the results to this file")
     args = parser.parse_args()

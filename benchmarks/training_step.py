@@ -6,6 +6,7 @@ The trainers' own step (image encoding, prompts, loss, gradients, optimiser) wit
 of noise in memory, all methods with one CLIP of ViT-B/16's shapes and random weights. The ratio is of medians of calls that
 take turns with the image encoder's.
 """
+
 import argparse
 import json
 import sys
@@ -46,8 +47,11 @@ def main(argv=None):
     parser.add_argument("--methods", nargs="+", default=["CoOp"], choices=METHODS, help="default: CoOp")
     parser.add_argument("--classes", type=int, nargs="+", default=[50], help="numbers of classes (default 50)")
     parser.add_argument("--batch-size", type=int, default=0, help="images a step (default: the published recipe's)")
-    parser.add_argument("--templates", default=PROJECT / "templates" / "eurosat.txt",
-                        help="MoCoOp's group file (default: templates/eurosat.txt, 6 experts)")
+    parser.add_argument(
+        "--templates",
+        default=PROJECT / "templates" / "eurosat.txt",
+        help="MoCoOp's group file (default: templates/eurosat.txt, 6 experts)",
+    )
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--precision", default="fp32", choices=("fp32", "fp16", "bf16"), help="of CLIP (default fp32)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")

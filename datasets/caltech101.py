@@ -17,8 +17,12 @@ class Caltech101(SplitDataset):
     ignored = ("BACKGROUND_Google", "Faces_easy")
     new_names = {"airplanes": "airplane", "Faces": "face", "Leopards": "leopard", "Motorbikes": "motorbike"}
     sources = (
-        Source("101_ObjectCategories", ("https://data.caltech.edu/records/mzrjq-6wc02/files/caltech-101.zip",),
-               "md5:3138e1922a9193bfa496528edbbc45d0", anchor="101_ObjectCategories",
-               inner="101_ObjectCategories.tar.gz"),
+        Source(
+            "101_ObjectCategories",
+            ("https://data.caltech.edu/records/mzrjq-6wc02/files/caltech-101.zip",),
+            "md5:3138e1922a9193bfa496528edbbc45d0",
+            anchor="101_ObjectCategories",
+            inner="101_ObjectCategories.tar.gz",
+        ),
         drive_file("split_zhou_Caltech101.json", "1hyarUivQE36mY6jSomru6Fjd-JzwcCzN"),
     )

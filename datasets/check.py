@@ -75,8 +75,7 @@ def _check_counts(dataset, parts):
             differs = False  # ImageNet: val is the test set
         print(f"  {what:8}{count:>9}" + (f"   expected {expected[what]}" if differs else ""))
         if differs:
-            problems.append(f"{what}: {count}, expected {expected[what]} (incomplete, or another split than the "
-                            f"published one)")
+            problems.append(f"{what}: {count}, expected {expected[what]} (incomplete, or another split than the published one)")
     return problems
 
 
@@ -90,8 +89,11 @@ def _check_images(paths):
             return str(error)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        errors = [error for error in tqdm(pool.map(error_of, paths), total=len(paths), unit=" images",
-                                          desc="  reading", disable=None) if error]
+        errors = [
+            error
+            for error in tqdm(pool.map(error_of, paths), total=len(paths), unit=" images", desc="  reading", disable=None)
+            if error
+        ]
     return [f"{len(errors)} images can't be read; get them again", *_some(errors, "unreadable")] if errors else []
 
 

@@ -11,11 +11,28 @@ from dassl.utils import UserError
 
 from .fewshot import fewshot
 from .layout import download_command, require
-from .splits import (Item, classnames_by_label, read_class_folders, read_split, save_split, split_by_ratio,
-                     split_trainval, subsample_classes)
+from .splits import (
+    Item,
+    classnames_by_label,
+    read_class_folders,
+    read_split,
+    save_split,
+    split_by_ratio,
+    split_trainval,
+    subsample_classes,
+)
 
-__all__ = ["Item", "SplitDataset", "data_root", "fewshot", "read_split", "require", "save_split",
-           "split_trainval", "subsample_classes"]
+__all__ = [
+    "Item",
+    "SplitDataset",
+    "data_root",
+    "fewshot",
+    "read_split",
+    "require",
+    "save_split",
+    "split_trainval",
+    "subsample_classes",
+]
 
 
 class SplitDataset(DatasetBase):
@@ -60,8 +77,7 @@ class SplitDataset(DatasetBase):
         train, val, test = self.load_split()
         self.all_classnames = classnames_by_label(train)
         if self.counts[0] not in (0, len(self.all_classnames)):
-            print(f"Note: {type(self).__name__} has {len(self.all_classnames)} classes here, "
-                  f"{self.counts[0]} when complete")
+            print(f"Note: {type(self).__name__} has {len(self.all_classnames)} classes here, {self.counts[0]} when complete")
         train, val = self.sample(cfg, train, val, test)
         train, val, test = subsample_classes(train, val, test, subsample=cfg.DATASET.SUBSAMPLE_CLASSES)
         self.require_images((train, val, test))
@@ -95,8 +111,10 @@ class SplitDataset(DatasetBase):
     def make_split(self):
         """Hook for a missing split file: the official split where there is one, else 50/20/30 per class folder."""
         if self.sources:
-            print(f"No {self.split_path}: making a split, whose results can't be compared with published ones "
-                  f"(for the published split: {download_command(type(self), self.root)})")
+            print(
+                f"No {self.split_path}: making a split, whose results can't be compared with published ones "
+                f"(for the published split: {download_command(type(self), self.root)})"
+            )
         return split_by_ratio(read_class_folders(self.image_dir, self.ignored, self.new_names))
 
     def official_file(self, path):
@@ -121,9 +139,12 @@ class SplitDataset(DatasetBase):
                 if name not in listings[folder]:
                     missing.append(item.impath)
         if missing:
-            raise MissingImages(f"{type(self).__name__}: {len(missing)} of {total} images of the split are missing, "
-                                f"first {missing[0]}; unpack the archive again (`python -m datasets.check "
-                                f"{type(self).__name__} --root {self.root}` lists them all)", missing)
+            raise MissingImages(
+                f"{type(self).__name__}: {len(missing)} of {total} images of the split are missing, "
+                f"first {missing[0]}; unpack the archive again (`python -m datasets.check "
+                f"{type(self).__name__} --root {self.root}` lists them all)",
+                missing,
+            )
 
 
 class MissingImages(UserError):

@@ -38,8 +38,9 @@ class Download:
         Raises:
             UserError: something still is; the message says what failed and what to do.
         """
-        misplaced = not os.path.isdir(self.folder) and os.path.isdir(self.root) and \
-            find_misplaced(self.folder, self.cls, self.root)
+        misplaced = (
+            not os.path.isdir(self.folder) and os.path.isdir(self.root) and find_misplaced(self.folder, self.cls, self.root)
+        )
         if misplaced:
             raise UserError(f"{self.cls.__name__}: not fetched, because {misplaced}")
         self.cls.arrange(self.folder)
@@ -61,8 +62,11 @@ class Download:
     def missing(self):
         """The sources whose target isn't there and is needed."""
         has_split = self.is_there(self.cls.split_file)
-        return [source for source in self.cls.sources
-                if not self.is_there(source.target) and not (source.instead_of_split and has_split)]
+        return [
+            source
+            for source in self.cls.sources
+            if not self.is_there(source.target) and not (source.instead_of_split and has_split)
+        ]
 
     def fetch_source(self, source):
         """Try the addresses of one source; what fails is noted in `failures`."""
@@ -95,12 +99,16 @@ class Download:
         if os.path.exists(path):
             found = wrong_checksum(path, checksum)
             if found:
-                raise UserError(f"{path}: the checksum is {found}, not {checksum}; it is damaged or another file, "
-                                f"delete it and run this command again")
+                raise UserError(
+                    f"{path}: the checksum is {found}, not {checksum}; it is damaged or another file, "
+                    f"delete it and run this command again"
+                )
             print(f"{self.cls.__name__}: using {path}")
         else:
-            print(f"{self.cls.__name__}: fetching {os.path.basename(path)}"
-                  + ("" if checksum else " (no checksum is published for it)"))
+            print(
+                f"{self.cls.__name__}: fetching {os.path.basename(path)}"
+                + ("" if checksum else " (no checksum is published for it)")
+            )
             fetch(url, path, checksum)
         unpack(path, self.folder, source.target, anchors or (source.anchor,), source.inner if anchors is None else None)
         if not self.keep_archives:
@@ -110,8 +118,10 @@ class Download:
         """The hub's zip of the whole dataset, where there is one."""
         if self.cls.sources[0].urls and not self.cls.sources[0].anchor:
             return  # only single files are missing: ImageNet, which the hub doesn't have
-        names = {"".join(c for c in name.lower() if c.isalnum())
-                 for name in (self.cls.dataset_dir, self.cls.__name__, *self.cls.aliases)}
+        names = {
+            "".join(c for c in name.lower() if c.isalnum())
+            for name in (self.cls.dataset_dir, self.cls.__name__, *self.cls.aliases)
+        }
         try:
             found = find_on_hub(names)
             if found is None:
@@ -132,10 +142,10 @@ class Download:
             lines.append("  " + self.cls.instructions.format(folder=self.folder, downloads=self.downloads))
         else:
             archives = [source.file_name for source in self.cls.sources if source.anchor and source.target in missing]
-            place = f"the archive {' and '.join(archives)} in {self.downloads}" if archives else \
-                f"the files in {self.folder}"
-            lines.append(f"  Run the command again to continue, or put {place} and run it again (docs/datasets.md has "
-                         f"the addresses).")
+            place = f"the archive {' and '.join(archives)} in {self.downloads}" if archives else f"the files in {self.folder}"
+            lines.append(
+                f"  Run the command again to continue, or put {place} and run it again (docs/datasets.md has the addresses)."
+            )
         return "\n".join(lines)
 
 

@@ -16,8 +16,12 @@ class DescribableTextures(SplitDataset):
     counts = (47, 2820, 1128, 1692)
     hub_sha256 = "5ba4d3000e60f5541ba15a082033ca0696eee68125e9c28edff3dbe22f04313b"
     sources = (
-        Source("images", ("https://www.robots.ox.ac.uk/~vgg/data/dtd/download/dtd-r1.0.1.tar.gz",),
-               "md5:fff73e5086ae6bdbea199a49dfb8a4c1", anchor="images"),
+        Source(
+            "images",
+            ("https://www.robots.ox.ac.uk/~vgg/data/dtd/download/dtd-r1.0.1.tar.gz",),
+            "md5:fff73e5086ae6bdbea199a49dfb8a4c1",
+            anchor="images",
+        ),
         drive_file("split_zhou_DescribableTextures.json", "1u3_QfB467jqHgNXC00UIzbLZRQCg2S7x"),
     )
 

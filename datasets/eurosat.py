@@ -28,8 +28,11 @@ class EuroSAT(SplitDataset):
     }
     sources = (
         # The first server (madm.dfki.de) is often down; torchvision points to this copy.
-        Source("2750", ("https://huggingface.co/datasets/torchgeo/eurosat/resolve/"
-                        "c877bcd43f099cd0196738f714544e355477f3fd/EuroSAT.zip",),
-               "md5:c8fa014336c82ac7804f0398fcb19387", anchor="2750"),
+        Source(
+            "2750",
+            ("https://huggingface.co/datasets/torchgeo/eurosat/resolve/c877bcd43f099cd0196738f714544e355477f3fd/EuroSAT.zip",),
+            "md5:c8fa014336c82ac7804f0398fcb19387",
+            anchor="2750",
+        ),
         drive_file("split_zhou_EuroSAT.json", "1Ip7yaCWFi0eaOFUGga0lUdVi_DDQth1o"),
     )

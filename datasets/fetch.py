@@ -135,8 +135,10 @@ def _write(response, part, have, total, url):
         with open(part + ".tag", "w", encoding="utf-8") as f:
             f.write(tag)
     name = os.path.basename(part).removesuffix(".part")
-    with open(part, "ab" if have else "wb") as f, tqdm(total=total, initial=have, unit="B", unit_scale=True,
-                                                       desc=f"  {name}", disable=None) as bar:
+    with (
+        open(part, "ab" if have else "wb") as f,
+        tqdm(total=total, initial=have, unit="B", unit_scale=True, desc=f"  {name}", disable=None) as bar,
+    ):
         while chunk := response.read(CHUNK):
             try:
                 f.write(chunk)

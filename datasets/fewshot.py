@@ -21,8 +21,9 @@ from .splits import Item, check_entries, group_by_label, keep, relative_path, to
 
 MAX_VAL_SHOTS = 4  # per class, as published
 # The names under which published code pickles a Datum.
-PICKLED_DATUM = {(module, "Datum"): Item for module in ("dassl.data.datasets.base_dataset", "dassl.data.datasets",
-                                                         "dassl.data.datasets.build")}
+PICKLED_DATUM = {
+    (module, "Datum"): Item for module in ("dassl.data.datasets.base_dataset", "dassl.data.datasets", "dassl.data.datasets.build")
+}
 
 
 def sample_per_class(data, shots, rng):
@@ -72,8 +73,7 @@ def fewshot(train, val, test, num_shots, seed, cache_dir, image_dir):
             return cached
     rng = random.Random(seed)
     train = sample_per_class(train, num_shots, rng)
-    cache = {"version": 1, "shots": num_shots, "seed": seed, "split_sha256": digest,
-             "train": to_entries(train, image_dir)}
+    cache = {"version": 1, "shots": num_shots, "seed": seed, "split_sha256": digest, "train": to_entries(train, image_dir)}
     if val is not None:
         val = sample_per_class(val, min(num_shots, MAX_VAL_SHOTS), rng)
         cache["val"] = to_entries(val, image_dir)
@@ -102,12 +102,16 @@ def _read_cache(path, digest, train, val, image_dir):
     """Train and val of a JSON cache, or None where it was drawn from another split."""
     cache = read_json(path)
     if not isinstance(cache, dict) or "train" not in cache:
-        raise UserError(f"{path} is not a few-shot file: it must be an object with the keys \"train\" and \"val\"; "
-                        f"delete it to have the sample drawn again")
+        raise UserError(
+            f'{path} is not a few-shot file: it must be an object with the keys "train" and "val"; '
+            f"delete it to have the sample drawn again"
+        )
     own = [key for key in ("version", "split_sha256", "sample_sha256") if key in cache]
     if "sample_sha256" in cache and cache["sample_sha256"] != sample_digest(cache):
-        raise UserError(f"{path} isn't as it was written: damaged, or edited; delete it to have the sample drawn again "
-                        f"(for a sample chosen by hand, take out {', '.join(own)})")
+        raise UserError(
+            f"{path} isn't as it was written: damaged, or edited; delete it to have the sample drawn again "
+            f"(for a sample chosen by hand, take out {', '.join(own)})"
+        )
     if cache.get("split_sha256", digest) != digest:
         print(f"{path} was drawn from another split (the split file has changed); drawing the sample again")
         return None
@@ -126,10 +130,12 @@ def _known_entries(entries, part, path, data, image_dir):
     for i, (impath, label, classname) in enumerate(entries):
         item = known.get(impath)
         if item is None or (item.label, item.classname) != (label, classname):
-            raise UserError(f"{path}: entry {i} of \"{part}\", {[impath, label, classname]!r}, is not in the "
-                            f"split's \"{part}\"; correct the entry, or delete the file to have the sample drawn again")
+            raise UserError(
+                f'{path}: entry {i} of "{part}", {[impath, label, classname]!r}, is not in the '
+                f'split\'s "{part}"; correct the entry, or delete the file to have the sample drawn again'
+            )
     if not entries:
-        raise UserError(f"{path}: \"{part}\" is empty; delete the file to have the sample drawn again")
+        raise UserError(f'{path}: "{part}" is empty; delete the file to have the sample drawn again')
     return to_data(entries, image_dir)
 
 
@@ -140,11 +146,13 @@ def _read_published(path, train, val, test, image_dir):
     cache = safe_pickle_load(path, allow=PICKLED_DATUM)
     parts = ("train",) if val is None else ("train", "val")
     if not isinstance(cache, dict) or not all(isinstance(cache.get(part), list) for part in parts):
-        raise UserError(f"{path} is not a few-shot cache: it must hold the lists \"train\" and \"val\"; {remedy}")
+        raise UserError(f'{path} is not a few-shot cache: it must hold the lists "train" and "val"; {remedy}')
     known = {relative_path(item.impath, image_dir): item for item in (*train, *(val or []), *test)}
     names = {item.label: item.classname for item in train}
-    sampled = {part: [_reroot(item, f"{path}: item {i} of \"{part}\"", known, names, image_dir)
-                      for i, item in enumerate(cache[part])] for part in parts}
+    sampled = {
+        part: [_reroot(item, f'{path}: item {i} of "{part}"', known, names, image_dir) for i, item in enumerate(cache[part])]
+        for part in parts
+    }
     _warn_of_overlap(path, sampled["train"], test)
     moved = cache["train"] and cache["train"][0].impath != sampled["train"][0].impath
     if moved:
@@ -155,24 +163,29 @@ def _read_published(path, train, val, test, image_dir):
 def _reroot(item, place, known, names, image_dir):
     """A Datum of a published cache with its path below `image_dir`: the longest tail that the split or disk knows."""
     if not isinstance(item, Item):
-        raise UserError(f"{place} is no Datum but {type(item).__name__}; delete the file to have the sample drawn "
-                        f"again")
+        raise UserError(f"{place} is no Datum but {type(item).__name__}; delete the file to have the sample drawn again")
     impath, label, classname = (getattr(item, key, None) for key in ("_impath", "_label", "_classname"))
     if not isinstance(impath, str) or isinstance(label, bool) or not isinstance(label, int):
-        raise UserError(f"{place} has the path {impath!r} and the label {label!r}, not a string and an integer; "
-                        f"delete the file to have the sample drawn again")
+        raise UserError(
+            f"{place} has the path {impath!r} and the label {label!r}, not a string and an integer; "
+            f"delete the file to have the sample drawn again"
+        )
     parts = impath.replace("\\", "/").split("/")
     tails = ["/".join(parts[i:]) for i in range(len(parts))]
     tail = next((t for t in tails if t in known), None)
     if tail is None and ".." not in parts:
         tail = next((t for t in tails if t and os.path.isfile(os.path.join(image_dir, t.lstrip("/")))), None)
     if tail is None:
-        raise UserError(f"{place}: the image {impath} is neither in the split nor below {image_dir}; "
-                        f"add the image, or delete the file to have the sample drawn again")
+        raise UserError(
+            f"{place}: the image {impath} is neither in the split nor below {image_dir}; "
+            f"add the image, or delete the file to have the sample drawn again"
+        )
     expected = (known[tail].label, known[tail].classname) if tail in known else (label, names.get(label))
     if expected != (label, classname):
-        raise UserError(f"{place}: {impath} has label {label} ({classname!r}) but the split says {expected[0]} "
-                        f"({expected[1]!r}); delete the file to have the sample drawn again")
+        raise UserError(
+            f"{place}: {impath} has label {label} ({classname!r}) but the split says {expected[0]} "
+            f"({expected[1]!r}); delete the file to have the sample drawn again"
+        )
     return Item(impath=os.path.join(image_dir, tail.lstrip("/")), label=label, classname=classname)
 
 
@@ -181,5 +194,7 @@ def _warn_of_overlap(path, train, test):
     test_images = {item.impath for item in test}
     overlap = sum(item.impath in test_images for item in train)
     if overlap:
-        print(f"WARNING: {overlap} of the {len(train)} training images in {path} are test images of the present "
-              f"split, so it was drawn from another split; delete it to have the sample drawn from this one")
+        print(
+            f"WARNING: {overlap} of the {len(train)} training images in {path} are test images of the present "
+            f"split, so it was drawn from another split; delete it to have the sample drawn from this one"
+        )

@@ -22,12 +22,17 @@ class FGVCAircraft(SplitDataset):
 
     dataset_dir = "fgvc_aircraft"
     aliases = ("fgvc-aircraft-2013b",)
-    required = (("variants.txt", "class names"),
-                *((f"images_variant_{part}.txt", f"the official {part} split") for part in PARTS))
+    required = (
+        ("variants.txt", "class names"),
+        *((f"images_variant_{part}.txt", f"the official {part} split") for part in PARTS),
+    )
     counts = (100, 3334, 3333, 3333)
     sources = (
-        Source("images", ("https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz",),
-               anchor="images"),
+        Source(
+            "images",
+            ("https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz",),
+            anchor="images",
+        ),
     )
 
     def load_split(self):
@@ -41,9 +46,8 @@ class FGVCAircraft(SplitDataset):
         data = []
         for place, line in read_lines(os.path.join(self.dataset_dir, f"images_variant_{part}.txt")):
             image = fields(place, line, 2, "1025794 707-320")[0]
-            variant = line[len(image):].strip()
+            variant = line[len(image) :].strip()
             if variant not in labels:
                 raise UserError(f"{place}: {variant!r} is not in variants.txt; take both files from the same archive")
-            data.append(Item(impath=os.path.join(self.image_dir, image + ".jpg"), label=labels[variant],
-                              classname=variant))
+            data.append(Item(impath=os.path.join(self.image_dir, image + ".jpg"), label=labels[variant], classname=variant))
         return data

@@ -14,7 +14,11 @@ class Food101(SplitDataset):
     split_file = "split_zhou_Food101.json"
     counts = (101, 50500, 20200, 30300)
     sources = (
-        Source("images", ("http://data.vision.ee.ethz.ch/cvl/food-101.tar.gz",),
-               "md5:85eeb15f3717b99a5da872d97d918f87", anchor="images"),
+        Source(
+            "images",
+            ("http://data.vision.ee.ethz.ch/cvl/food-101.tar.gz",),
+            "md5:85eeb15f3717b99a5da872d97d918f87",
+            anchor="images",
+        ),
         drive_file("split_zhou_Food101.json", "1QK0tGi096I0Ba6kggatX1ee6dJFIcEJl"),
     )

@@ -33,8 +33,10 @@ class ImageFolder(SplitDataset):
         """Raise UserError unless there is a folder of folders."""
         path = os.path.join(data_root(cfg), cfg.DATASET.FOLDER)
         if not os.path.isdir(path) or not list_class_folders(path, cls.ignored):
-            raise UserError(f"ImageFolder: {path} (DATASET.FOLDER below DATASET.ROOT) must be a folder that holds a "
-                            f"folder of images per class, or train/ and test/ with such folders in them")
+            raise UserError(
+                f"ImageFolder: {path} (DATASET.FOLDER below DATASET.ROOT) must be a folder that holds a "
+                f"folder of images per class, or train/ and test/ with such folders in them"
+            )
 
     def load_split(self):
         """The split of the folders where there are `train` and `test`, else that of the split file."""
@@ -54,8 +56,7 @@ class ImageFolder(SplitDataset):
         for name in list_class_folders(folder) if os.path.isdir(folder) else ():
             path = os.path.join(folder, name)
             if name not in classes:
-                raise UserError(f"{path}: there is no class {name!r} in {self.image_dir}/train; add it there or remove "
-                                f"it here")
+                raise UserError(f"{path}: there is no class {name!r} in {self.image_dir}/train; add it there or remove it here")
             images = list_images(path)
             if not images:
                 raise UserError(f"no images in the class folder {path}; fill it or remove it")

@@ -27,9 +27,11 @@ class ImageNet(SplitDataset):
     """`imagenet/images/{train,val}/nXXXXXXXX/` with `classnames.txt`; labels follow the sorted folders of train."""
 
     dataset_dir = "imagenet"
-    required = (("images/train", "training images, a folder per class"),
-                ("images/val", "validation images, a folder per class"),
-                (CLASSNAMES, "class names"))
+    required = (
+        ("images/train", "training images, a folder per class"),
+        ("images/val", "validation images, a folder per class"),
+        (CLASSNAMES, "class names"),
+    )
     counts = (1000, 1281167, 50000, 50000)
     sources = (classnames_file(),)
     instructions = (
@@ -50,7 +52,8 @@ class ImageNet(SplitDataset):
                 f"ImageNet: {val} holds the validation images in one flat folder, so their classes aren't known. They "
                 f"must be in a folder per class (val/n01440764/ILSVRC2012_val_00000293.JPEG). Put "
                 f"ILSVRC2012_devkit_t12.tar.gz in {os.path.dirname(val)} and run `{download_command(cls, root)}`, "
-                f"which sorts them")
+                f"which sorts them"
+            )
 
     @classmethod
     def arrange(cls, folder):
@@ -127,8 +130,10 @@ class ImageNetVariant(SplitDataset):
         root = data_root(cfg)
         path = cls.classnames_path(root)
         if not os.path.exists(path):
-            raise UserError(f"{cls.__name__}: {path} (class names) doesn't exist, nor does ImageNet's; copy it there "
-                            f"from imagenet/, or run `{download_command(cls, root)}`")
+            raise UserError(
+                f"{cls.__name__}: {path} (class names) doesn't exist, nor does ImageNet's; copy it there "
+                f"from imagenet/, or run `{download_command(cls, root)}`"
+            )
 
 
 def read_classnames(text_file):
@@ -141,7 +146,7 @@ def read_classnames(text_file):
     for place, line in read_lines(text_file):
         folder, _, name = line.partition(" ")
         if not name.strip():
-            raise UserError(f"{place}: {line!r} is not of the form \"n01440764 tench\"")
+            raise UserError(f'{place}: {line!r} is not of the form "n01440764 tench"')
         names[folder] = name.strip()
     return names
 
@@ -156,14 +161,17 @@ def read_folders(image_dir, folders, names):
         raise UserError(f"{image_dir} has no class folders such as n01440764; unpack the images there")
     extra = sorted(set(list_class_folders(image_dir)) - set(folders))
     if extra:
-        raise UserError(f"{os.path.join(image_dir, extra[0])} is no class of the training set (train has no such "
-                        f"folder); add it to train or remove it here")
+        raise UserError(
+            f"{os.path.join(image_dir, extra[0])} is no class of the training set (train has no such "
+            f"folder); add it to train or remove it here"
+        )
     data = []
     for label, folder in enumerate(folders):
         path = os.path.join(image_dir, folder)
         if folder not in names:
-            raise UserError(f"{path}: the class folder {folder} has no name in {CLASSNAMES}; add the line there, or "
-                            f"remove the folder")
+            raise UserError(
+                f"{path}: the class folder {folder} has no name in {CLASSNAMES}; add the line there, or remove the folder"
+            )
         images = list_images(path) if os.path.isdir(path) else []
         if not images:
             raise UserError(f"{path}: class folder without images; unpack the archive again")

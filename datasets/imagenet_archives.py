@@ -71,8 +71,9 @@ def _val_folders(images):
         truth = read_lines(os.path.join(data, "ILSVRC2012_validation_ground_truth.txt"))
         return [folders[int(line)] for _, line in truth]
     except (KeyError, ValueError) as error:
-        raise UserError(f"{os.path.join(images, DEVKIT)}: its class numbers don't fit together ({error}); download it "
-                        f"again") from error
+        raise UserError(
+            f"{os.path.join(images, DEVKIT)}: its class numbers don't fit together ({error}); download it again"
+        ) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -82,8 +83,10 @@ def _sort_into_classes(val, folders):
     for name in list_images(val):
         number = os.path.splitext(name)[0].rpartition("_")[2]
         if not number.isdecimal() or not 1 <= int(number) <= len(folders):
-            raise UserError(f"{os.path.join(val, name)} is none of ImageNet's {len(folders)} validation images "
-                            f"(ILSVRC2012_val_00000001.JPEG, …); remove it and run this command again")
+            raise UserError(
+                f"{os.path.join(val, name)} is none of ImageNet's {len(folders)} validation images "
+                f"(ILSVRC2012_val_00000001.JPEG, …); remove it and run this command again"
+            )
         folder = os.path.join(val, folders[int(number) - 1])
         os.makedirs(folder, exist_ok=True)
         os.replace(os.path.join(val, name), os.path.join(folder, name))

@@ -15,7 +15,6 @@ class ImageNetSketch(ImageNetVariant):
     aliases = ("sketch",)
     counts = (1000, 50889, 0, 50889)
     sources = (
-        Source("images", ("gdrive:1Mj0i5HBthqH1p_yeXzsg22gZduvgoNeA",), anchor="sketch",
-               archive_name="ImageNet-Sketch.zip"),
+        Source("images", ("gdrive:1Mj0i5HBthqH1p_yeXzsg22gZduvgoNeA",), anchor="sketch", archive_name="ImageNet-Sketch.zip"),
         classnames_file(),
     )

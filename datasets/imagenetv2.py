@@ -21,10 +21,14 @@ class ImageNetV2(ImageNetVariant):
     image_folder = "imagenetv2-matched-frequency-format-val"
     counts = (1000, 10000, 0, 10000)
     sources = (
-        Source("imagenetv2-matched-frequency-format-val",
-               ("https://huggingface.co/datasets/vaishaal/ImageNetV2/resolve/main/imagenetv2-matched-frequency.tar.gz",
-                "https://s3-us-west-2.amazonaws.com/imagenetv2public/imagenetv2-matched-frequency.tar.gz"),
-               anchor="imagenetv2-matched-frequency-format-val"),
+        Source(
+            "imagenetv2-matched-frequency-format-val",
+            (
+                "https://huggingface.co/datasets/vaishaal/ImageNetV2/resolve/main/imagenetv2-matched-frequency.tar.gz",
+                "https://s3-us-west-2.amazonaws.com/imagenetv2public/imagenetv2-matched-frequency.tar.gz",
+            ),
+            anchor="imagenetv2-matched-frequency-format-val",
+        ),
         classnames_file(),
     )
 
@@ -34,11 +38,12 @@ class ImageNetV2(ImageNetVariant):
         folders = list_class_folders(self.image_dir)
         strange = [name for name in folders if name not in names]
         if strange:
-            raise UserError(f"{os.path.join(self.image_dir, strange[0])}: class folders must be numbers from 0 to "
-                            f"{len(names) - 1}, the lines of classnames.txt")
+            raise UserError(
+                f"{os.path.join(self.image_dir, strange[0])}: class folders must be numbers from 0 to "
+                f"{len(names) - 1}, the lines of classnames.txt"
+            )
         folders.sort(key=int)
         gap = next((label for label, name in enumerate(folders) if int(name) != label), None)
         if gap is not None:
-            raise UserError(f"{os.path.join(self.image_dir, str(gap))}: class folder is missing; unpack the archive "
-                            f"again")
+            raise UserError(f"{os.path.join(self.image_dir, str(gap))}: class folder is missing; unpack the archive again")
         return read_folders(self.image_dir, folders, names)

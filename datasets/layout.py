@@ -18,8 +18,11 @@ def require(path, what, dataset, root):
         return
     state = "is empty" if os.path.isdir(path) else "doesn't exist"
     found = find_misplaced(path, dataset, root)
-    remedy = found or (f"run `{download_command(dataset, root)}`, which fetches it or says where it can be had"
-                       if dataset.sources else "put it there, or give another data folder with --root")
+    remedy = found or (
+        f"run `{download_command(dataset, root)}`, which fetches it or says where it can be had"
+        if dataset.sources
+        else "put it there, or give another data folder with --root"
+    )
     raise UserError(f"{dataset.__name__}: {path} ({what}) {state}; {remedy}")
 
 
@@ -32,8 +35,7 @@ def find_misplaced(path, dataset, root):
     """Advice where the data seem to lie under another name or one folder too deep, else None."""
     if not os.path.isdir(root):
         fetch = f", or run `{download_command(dataset, root)}`" if dataset.sources else ""
-        return (f"the data folder {root} itself doesn't exist: give the one that holds {dataset.dataset_dir}/ "
-                f"with --root{fetch}")
+        return f"the data folder {root} itself doesn't exist: give the one that holds {dataset.dataset_dir}/ with --root{fetch}"
     folder = os.path.join(root, dataset.dataset_dir)
     if not os.path.isdir(folder):
         names = {_plain(name) for name in (dataset.dataset_dir, dataset.__name__, *dataset.aliases)}

@@ -15,9 +15,9 @@ def find_dataset(name):
         cls = DATASET_REGISTRY.get(registered)
         for other in (cls.__module__.rpartition(".")[2], cls.dataset_dir):
             known.setdefault(other.lower(), cls)
-    known.update({registered.lower(): DATASET_REGISTRY.get(registered)
-                  for registered in DATASET_REGISTRY.registered_names()})
+    known.update({registered.lower(): DATASET_REGISTRY.get(registered) for registered in DATASET_REGISTRY.registered_names()})
     if name.lower() not in known:
-        raise UserError(f"unknown dataset {name}{nearest(name, known)}; known: "
-                        f"{', '.join(sorted(DATASET_REGISTRY.registered_names()))}")
+        raise UserError(
+            f"unknown dataset {name}{nearest(name, known)}; known: {', '.join(sorted(DATASET_REGISTRY.registered_names()))}"
+        )
     return known[name.lower()]

@@ -24,11 +24,19 @@ class OxfordFlowers(SplitDataset):
     aliases = ("flowers-102", "oxford_flowers102", "flowers")
     counts = (102, 4093, 1633, 2463)
     sources = (
-        Source("jpg", ("https://www.robots.ox.ac.uk/~vgg/data/flowers/102/102flowers.tgz",),
-               "md5:52808999861908f626f3c1f4e79d11fa", anchor="jpg"),
+        Source(
+            "jpg",
+            ("https://www.robots.ox.ac.uk/~vgg/data/flowers/102/102flowers.tgz",),
+            "md5:52808999861908f626f3c1f4e79d11fa",
+            anchor="jpg",
+        ),
         drive_file("split_zhou_OxfordFlowers.json", "1Pp0sRXzZFZq15zVOzKjKBu4A9i01nozT"),
-        Source("imagelabels.mat", ("https://www.robots.ox.ac.uk/~vgg/data/flowers/102/imagelabels.mat",),
-               "md5:e0620be6f572b9609742df49c70aed4d", instead_of_split=True),
+        Source(
+            "imagelabels.mat",
+            ("https://www.robots.ox.ac.uk/~vgg/data/flowers/102/imagelabels.mat",),
+            "md5:e0620be6f572b9609742df49c70aed4d",
+            instead_of_split=True,
+        ),
         drive_file("cat_to_name.json", "1AkcxCXeK_RCGCEC_GvmWxjcjaNhu-at0", instead_of_split=True),
     )
 
@@ -42,7 +50,7 @@ class OxfordFlowers(SplitDataset):
         for i, label in enumerate(labels, 1):
             name = names.get(str(label)) if isinstance(names, dict) else None
             if not isinstance(name, str):
-                raise UserError(f"{name_file} has no name for class \"{label}\" of {label_file}; download it again")
+                raise UserError(f'{name_file} has no name for class "{label}" of {label_file}; download it again')
             impath = os.path.join(self.image_dir, f"image_{i:05d}.jpg")
             classes.setdefault(int(label) - 1, []).append(Item(impath=impath, label=int(label) - 1, classname=name))
         return split_by_ratio([(classes[label], f"{label_file}: class {label + 1}") for label in sorted(classes)])

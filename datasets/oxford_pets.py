@@ -18,11 +18,20 @@ class OxfordPets(SplitDataset):
     split_file = "split_zhou_OxfordPets.json"
     counts = (37, 2944, 736, 3669)
     sources = (
-        Source("images", ("https://www.robots.ox.ac.uk/~vgg/data/pets/data/images.tar.gz",),
-               "md5:5c4f3ee8e5d25df40f4fd59a7f44e54c", anchor="images"),
+        Source(
+            "images",
+            ("https://www.robots.ox.ac.uk/~vgg/data/pets/data/images.tar.gz",),
+            "md5:5c4f3ee8e5d25df40f4fd59a7f44e54c",
+            anchor="images",
+        ),
         drive_file("split_zhou_OxfordPets.json", "1501r8Ber4nNKvmlFVQZ8SeUHTcdTTEqs"),
-        Source("annotations", ("https://www.robots.ox.ac.uk/~vgg/data/pets/data/annotations.tar.gz",),
-               "md5:95a8c909bbe2e81eed6a22bccdf3f68f", anchor="annotations", instead_of_split=True),
+        Source(
+            "annotations",
+            ("https://www.robots.ox.ac.uk/~vgg/data/pets/data/annotations.tar.gz",),
+            "md5:95a8c909bbe2e81eed6a22bccdf3f68f",
+            anchor="annotations",
+            instead_of_split=True,
+        ),
     )
 
     # Dataset files written for CoOp call these by the class's name.
@@ -41,6 +50,11 @@ class OxfordPets(SplitDataset):
         data = []
         for place, line in read_lines(self.official_file(f"annotations/{name}")):
             image, label, *_ = fields(place, line, 2, "Abyssinian_100 1 1 1")
-            data.append(splits.Item(impath=os.path.join(self.image_dir, image + ".jpg"), label=number(place, label) - 1,
-                                    classname=image.rpartition("_")[0].lower()))
+            data.append(
+                splits.Item(
+                    impath=os.path.join(self.image_dir, image + ".jpg"),
+                    label=number(place, label) - 1,
+                    classname=image.rpartition("_")[0].lower(),
+                )
+            )
         return data

@@ -36,7 +36,7 @@ class Item(Datum):
 def relative_path(impath, folder):
     """Path of an image below `folder`, with forward slashes: the form that split and few-shot files hold."""
     if impath.startswith(folder + "/"):  # spares ImageNet's 1.3 million paths the slow relpath
-        return impath[len(folder) + 1:]
+        return impath[len(folder) + 1 :]
     return os.path.relpath(impath, folder).replace(os.sep, "/")
 
 
@@ -49,18 +49,16 @@ def check_entries(entries, where, path):
         path: the file, for the message.
     """
     if not isinstance(entries, list):
-        raise UserError(f"{path}: \"{where}\" must be a list of [path, label, class name], "
-                        f"but is {type(entries).__name__}")
+        raise UserError(f'{path}: "{where}" must be a list of [path, label, class name], but is {type(entries).__name__}')
     for i, entry in enumerate(entries):
-        place = f"{path}: entry {i} of \"{where}\""
+        place = f'{path}: entry {i} of "{where}"'
         if not isinstance(entry, list) or len(entry) != 3:
             raise UserError(f"{place} must be [path, label, class name], but is {entry!r}")
         impath, label, classname = entry
         if not isinstance(impath, str) or not impath:
             raise UserError(f"{place}: the path must be a non-empty string, but is {impath!r}")
         if posixpath.isabs(impath) or ".." in impath.replace("\\", "/").split("/"):
-            raise UserError(f"{place}: the path must be relative to the image folder and stay inside it, "
-                            f"but is {impath!r}")
+            raise UserError(f"{place}: the path must be relative to the image folder and stay inside it, but is {impath!r}")
         if isinstance(label, bool) or not isinstance(label, int) or label < 0:
             raise UserError(f"{place}: the label must be an integer from 0, but is {label!r}")
         if not isinstance(classname, str) or not classname.strip():
@@ -72,19 +70,22 @@ def _check_labels(data, path):
     first = {}
     for part in PARTS:
         for i, (_, label, classname) in enumerate(data[part]):
-            known, place = first.setdefault(label, (classname, f"entry {i} of \"{part}\""))
+            known, place = first.setdefault(label, (classname, f'entry {i} of "{part}"'))
             if known != classname:
-                raise UserError(f"{path}: label {label} is called {known!r} in {place} "
-                                f"but {classname!r} in entry {i} of \"{part}\"")
+                raise UserError(
+                    f'{path}: label {label} is called {known!r} in {place} but {classname!r} in entry {i} of "{part}"'
+                )
     gap = next((label for label in range(len(first)) if label not in first), None)
     if gap is not None:
-        raise UserError(f"{path}: labels must run from 0 without a gap, but no entry has label {gap} "
-                        f"(highest label: {max(first)})")
+        raise UserError(
+            f"{path}: labels must run from 0 without a gap, but no entry has label {gap} (highest label: {max(first)})"
+        )
     missing = sorted(set(first) - {label for _, label, _ in data["train"]})
     if missing:
         label = missing[0]
-        raise UserError(f"{path}: label {label} ({first[label][0]!r}) has no entry in \"train\"; "
-                        f"every class needs at least one training image")
+        raise UserError(
+            f'{path}: label {label} ({first[label][0]!r}) has no entry in "train"; every class needs at least one training image'
+        )
 
 
 def _warn_of_repetition(data, path):
@@ -92,13 +93,15 @@ def _warn_of_repetition(data, path):
     first, repeated = {}, []
     for part in PARTS:
         for i, (impath, _, _) in enumerate(data[part]):
-            place = f"entry {i} of \"{part}\""
+            place = f'entry {i} of "{part}"'
             if first.setdefault(impath, place) != place:
                 repeated.append((impath, first[impath], place))
     if repeated:
         impath, before, place = repeated[0]
-        print(f"WARNING: {path} has {len(repeated)} image(s) more than once, first {impath!r} in {before} and {place}; "
-              f"if that isn't meant, the file is damaged")
+        print(
+            f"WARNING: {path} has {len(repeated)} image(s) more than once, first {impath!r} in {before} and {place}; "
+            f"if that isn't meant, the file is damaged"
+        )
 
 
 def read_split(filepath, path_prefix):
@@ -117,13 +120,12 @@ def read_split(filepath, path_prefix):
     print(f"Reading split from {filepath}")
     data = read_json(filepath)
     if not isinstance(data, dict) or any(part not in data for part in PARTS):
-        raise UserError(f"{filepath} is not a split file: it must be an object with the keys "
-                        f"\"train\", \"val\" and \"test\"")
+        raise UserError(f'{filepath} is not a split file: it must be an object with the keys "train", "val" and "test"')
     for part in PARTS:
         check_entries(data[part], part, filepath)
     for part in ("train", "test"):
         if not data[part]:
-            raise UserError(f"{filepath}: \"{part}\" is empty")
+            raise UserError(f'{filepath}: "{part}" is empty')
     _check_labels(data, filepath)
     _warn_of_repetition(data, filepath)
     return tuple(to_data(data[part], path_prefix) for part in PARTS)
@@ -131,8 +133,9 @@ def read_split(filepath, path_prefix):
 
 def to_data(entries, path_prefix):
     """[path, label, class name] entries to a list of Item with paths below `path_prefix`."""
-    return [Item(impath=os.path.join(path_prefix, impath), label=label, classname=classname)
-            for impath, label, classname in entries]
+    return [
+        Item(impath=os.path.join(path_prefix, impath), label=label, classname=classname) for impath, label, classname in entries
+    ]
 
 
 def to_entries(data, path_prefix):
@@ -197,11 +200,12 @@ def split_by_ratio(groups, p_trn=0.5, p_val=0.2):
         n_train = round(len(items) * p_trn)
         n_val = round(len(items) * p_val)
         if n_train < 1 or n_train + n_val >= len(items):
-            raise UserError(f"{source} has {len(items)} image(s), too few to split into train, val and test; "
-                            f"add images or remove the class")
+            raise UserError(
+                f"{source} has {len(items)} image(s), too few to split into train, val and test; add images or remove the class"
+            )
         train.extend(items[:n_train])
-        val.extend(items[n_train:n_train + n_val])
-        test.extend(items[n_train + n_val:])
+        val.extend(items[n_train : n_train + n_val])
+        test.extend(items[n_train + n_val :])
     return train, val, test
 
 
@@ -212,8 +216,9 @@ def list_images(folder):
 
 def list_class_folders(image_dir, ignored=()):
     """Sorted names of the folders in `image_dir`, without hidden ones and those in `ignored`."""
-    return sorted(name for name in listdir_nohidden(image_dir)
-                  if name not in ignored and os.path.isdir(os.path.join(image_dir, name)))
+    return sorted(
+        name for name in listdir_nohidden(image_dir) if name not in ignored and os.path.isdir(os.path.join(image_dir, name))
+    )
 
 
 def read_class_folders(image_dir, ignored=(), new_names=None):
@@ -231,8 +236,10 @@ def read_class_folders(image_dir, ignored=(), new_names=None):
     groups = []
     for label, folder in enumerate(list_class_folders(image_dir, ignored)):
         path = os.path.join(image_dir, folder)
-        items = [Item(impath=os.path.join(path, name), label=label, classname=new_names.get(folder, folder))
-                 for name in list_images(path)]
+        items = [
+            Item(impath=os.path.join(path, name), label=label, classname=new_names.get(folder, folder))
+            for name in list_images(path)
+        ]
         if not items:
             raise UserError(f"no images in the class folder {path}; fill it or remove it")
         groups.append((items, path))
@@ -281,5 +288,11 @@ def subsample_classes(*args, subsample="all"):
     if not kept:
         raise UserError(f"DATASET.SUBSAMPLE_CLASSES {subsample} leaves no class: the dataset has {len(labels)}")
     relabel = {label: new for new, label in enumerate(kept)}
-    return tuple([Item(impath=item.impath, label=relabel[item.label], domain=item.domain, classname=item.classname)
-                  for item in data if item.label in relabel] for data in args)
+    return tuple(
+        [
+            Item(impath=item.impath, label=relabel[item.label], domain=item.domain, classname=item.classname)
+            for item in data
+            if item.label in relabel
+        ]
+        for data in args
+    )

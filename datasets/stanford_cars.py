@@ -27,7 +27,7 @@ class StanfordCars(SplitDataset):
     )
     instructions = (
         "The first address (ai.stanford.edu) no longer answers. Log in to kaggle.com, download the set "
-        "\"jessicali9530/stanford-cars-dataset\", and move its inner folders cars_train/cars_train and "
+        '"jessicali9530/stanford-cars-dataset", and move its inner folders cars_train/cars_train and '
         "cars_test/cars_test to {folder}/cars_train and {folder}/cars_test. If the split file can't be had either, put "
         "the devkit's cars_meta.mat and cars_train_annos.mat in {folder}/devkit and cars_test_annos_withlabels.mat in "
         "{folder} (pytorch/vision issue 7545 links to copies)."
@@ -45,15 +45,22 @@ class StanfordCars(SplitDataset):
         path = self.official_file(path)
         annotations = read_mat(path, "annotations")[0]
         if not {"fname", "class"} <= set(annotations.dtype.names or ()):
-            raise UserError(f"{path}: the annotations lack the field \"fname\" or \"class\"; test labels are in "
-                            f"cars_test_annos_withlabels.mat, not in cars_test_annos.mat")
+            raise UserError(
+                f'{path}: the annotations lack the field "fname" or "class"; test labels are in '
+                f"cars_test_annos_withlabels.mat, not in cars_test_annos.mat"
+            )
         data = []
         for i, entry in enumerate(annotations):
             label = int(entry["class"][0, 0]) - 1
             if not 0 <= label < len(names):
                 raise UserError(f"{path}: entry {i} has class {label + 1}, but cars_meta.mat has {len(names)} classes")
-            data.append(Item(impath=os.path.join(self.image_dir, folder, str(entry["fname"][0])), label=label,
-                              classname=year_first(names[label])))
+            data.append(
+                Item(
+                    impath=os.path.join(self.image_dir, folder, str(entry["fname"][0])),
+                    label=label,
+                    classname=year_first(names[label]),
+                )
+            )
         return data
 
 

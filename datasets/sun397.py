@@ -20,8 +20,12 @@ class SUN397(SplitDataset):
     split_file = "split_zhou_SUN397.json"
     counts = (397, 15880, 3970, 19850)
     sources = (
-        Source("SUN397", ("http://vision.princeton.edu/projects/2010/SUN/SUN397.tar.gz",),
-               "md5:8ca2778205c41d23104230ba66911c7a", anchor="SUN397"),
+        Source(
+            "SUN397",
+            ("http://vision.princeton.edu/projects/2010/SUN/SUN397.tar.gz",),
+            "md5:8ca2778205c41d23104230ba66911c7a",
+            anchor="SUN397",
+        ),
         drive_file("split_zhou_SUN397.json", "1y2RD81BYuiyvebdN-JymPfyWYcd8_MUq"),
     )
     instructions = (
@@ -45,8 +49,7 @@ class SUN397(SplitDataset):
             folder = os.path.dirname(image)
             if folder not in labels:
                 raise UserError(f"{place}: the folder {folder!r} is not in ClassName.txt")
-            data.append(Item(impath=os.path.join(self.image_dir, image), label=labels[folder],
-                              classname=scene_name(folder)))
+            data.append(Item(impath=os.path.join(self.image_dir, image), label=labels[folder], classname=scene_name(folder)))
         return data
 
 

@@ -21,8 +21,12 @@ class UCF101(SplitDataset):
     split_file = "split_zhou_UCF101.json"
     counts = (101, 7639, 1898, 3783)
     sources = (
-        Source("UCF-101-midframes", ("gdrive:10Jqome3vtUA2keJkNanAiFpgbyC9Hc2O",), anchor="UCF-101-midframes",
-               archive_name="UCF-101-midframes.zip"),
+        Source(
+            "UCF-101-midframes",
+            ("gdrive:10Jqome3vtUA2keJkNanAiFpgbyC9Hc2O",),
+            anchor="UCF-101-midframes",
+            archive_name="UCF-101-midframes.zip",
+        ),
         drive_file("split_zhou_UCF101.json", "1I0S0q91hJfsV9Gf4xDIjgDq4AqBNJb1y"),
     )
 
@@ -41,12 +45,10 @@ class UCF101(SplitDataset):
         for place, line in read_lines(self.official_file(f"ucfTrainTestlist/{name}")):
             action, _, video = line.split()[0].partition("/")
             if action not in labels or not video:
-                raise UserError(f"{place}: {line!r} has no known class; expected \"Class/video.avi\" with a class of "
-                                f"classInd.txt")
+                raise UserError(f'{place}: {line!r} has no known class; expected "Class/video.avi" with a class of classInd.txt')
             classname = words_of(action)
             image = os.path.splitext(video)[0] + ".jpg"
-            data.append(Item(impath=os.path.join(self.image_dir, classname, image), label=labels[action],
-                              classname=classname))
+            data.append(Item(impath=os.path.join(self.image_dir, classname, image), label=labels[action], classname=classname))
         return data
 
 

@@ -50,8 +50,10 @@ def unpack(archive, folder, target, anchors, inner=None):
             scratch_root = scratch
         found = _find(scratch_root, anchors)
         if found is None:
-            raise UserError(f"{archive} holds no {' or '.join(dict.fromkeys(anchors))}, but {_overview(scratch_root)}; "
-                            f"is it the right archive?")
+            raise UserError(
+                f"{archive} holds no {' or '.join(dict.fromkeys(anchors))}, but {_overview(scratch_root)}; "
+                f"is it the right archive?"
+            )
         _move_in(found, folder, target)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -70,8 +72,10 @@ def extract(archive, folder):
         elif tarfile.is_tarfile(archive):
             _extract_tar(archive, folder)
         else:
-            raise UserError(f"{archive} is neither a zip nor a tar file (perhaps a web page that was saved in its "
-                            f"place); delete it and download it again")
+            raise UserError(
+                f"{archive} is neither a zip nor a tar file (perhaps a web page that was saved in its "
+                f"place); delete it and download it again"
+            )
     except DAMAGE as error:
         raise UserError(f"{archive} is damaged ({error}); delete it and download it again") from error
     except OSError as error:

@@ -10,6 +10,7 @@ The loss is CLIP's (Radford et al. 2021), plus four linear heads on the image fe
 texture, its style and its colour; their weight fades to nothing at 75 % of training and they are not kept. Without
 them so small a model hardly starts to learn.
 """
+
 import argparse
 import json
 import math
@@ -36,16 +37,16 @@ PREPROCESS = {"mean": MEAN, "std": STD, "interpolation": "bicubic", "resize_mode
 SIZE = MODEL["vision_cfg"]["image_size"]
 
 HELD_OUT = 999  # seed of the images that progress is measured on
-AUXILIARY = {"name": 1.0, "pattern": .5, "style": .3, "colour": .3}  # weights of the heads
-AUXILIARY_END = .75  # share of training at which they have faded
-EASY_SHARE = .25  # share of training with mostly photos, before all styles come in full
+AUXILIARY = {"name": 1.0, "pattern": 0.5, "style": 0.3, "colour": 0.3}  # weights of the heads
+AUXILIARY_END = 0.75  # share of training at which they have faded
+EASY_SHARE = 0.25  # share of training with mostly photos, before all styles come in full
 WARM_UP = 100  # steps
 
 
 def tokenize(texts):
     """CLIP's tokens [n, length of the longest text]. Behind the end token nothing matters: the mask is causal."""
     tokens = open_clip.tokenize(texts)
-    return tokens[:, :int(tokens.argmax(-1).max()) + 1]
+    return tokens[:, : int(tokens.argmax(-1).max()) + 1]
 
 
 def preprocess(images):
@@ -71,7 +72,7 @@ class World(Dataset):
 
     def __getitem__(self, i):
         step = self.first + i
-        photo_share = .8 if step < EASY_SHARE * self.steps else .45
+        photo_share = 0.8 if step < EASY_SHARE * self.steps else 0.45
         images, captions, labels = world.batch(self.seed, step, self.size, photo_share)
         return preprocess(images), tokenize(captions), {k: torch.from_numpy(v) for k, v in labels.items()}
 
@@ -95,9 +96,13 @@ def build(seed, vocabulary):
     width = MODEL["text_cfg"]["width"]
     model.visual = model.visual.to(memory_format=torch.channels_last)  # a third faster on a CPU
     model.token_embedding = nn.Embedding(len(vocabulary), width)
-    nn.init.normal_(model.token_embedding.weight, std=.02)
-    sizes = {"name": len(world.NAMES), "pattern": len(world.PATTERN_NAMES), "style": len(world.STYLES),
-             "colour": len(world.COLOURS)}
+    nn.init.normal_(model.token_embedding.weight, std=0.02)
+    sizes = {
+        "name": len(world.NAMES),
+        "pattern": len(world.PATTERN_NAMES),
+        "style": len(world.STYLES),
+        "colour": len(world.COLOURS),
+    }
     heads = nn.ModuleDict({k: nn.Linear(MODEL["embed_dim"], n) for k, n in sizes.items()})
     return model, heads
 
@@ -114,8 +119,9 @@ def build_optimizer(model, heads, lr):
     decayed, free = [], list(heads.parameters())
     for name, p in model.named_parameters():
         (decayed if p.ndim >= 2 and "embedding" not in name else free).append(p)
-    return torch.optim.AdamW([{"params": decayed, "weight_decay": .05}, {"params": free, "weight_decay": 0.}], lr,
-                             betas=(.9, .98))
+    return torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": 0.05}, {"params": free, "weight_decay": 0.0}], lr, betas=(0.9, 0.98)
+    )
 
 
 def loss_of(model, heads, vocabulary, batch, progress):
@@ -129,11 +135,13 @@ def loss_of(model, heads, vocabulary, batch, progress):
     logits = model.logit_scale.exp() * F.normalize(image_features, dim=-1) @ unit_text.T  # [B, B]
     target = torch.arange(len(logits))
     contrastive = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
-    fade = max(0., 1 - progress / AUXILIARY_END)
+    fade = max(0.0, 1 - progress / AUXILIARY_END)
     if not fade:
-        return contrastive, 0.
-    auxiliary = sum(weight * F.cross_entropy(heads[k](image_features), labels[k], ignore_index=world.NO_LABEL)
-                    for k, weight in AUXILIARY.items())
+        return contrastive, 0.0
+    auxiliary = sum(
+        weight * F.cross_entropy(heads[k](image_features), labels[k], ignore_index=world.NO_LABEL)
+        for k, weight in AUXILIARY.items()
+    )
     return contrastive, fade * auxiliary
 
 
@@ -156,8 +164,14 @@ def held_out_accuracy(model, vocabulary, batches=6, size=160):
 
 
 def save_checkpoint(path, model, heads, optimizer, met, step, seconds):
-    state = {"model": model.state_dict(), "heads": heads.state_dict(), "optimizer": optimizer.state_dict(), "met": met,
-             "step": step, "seconds": seconds}
+    state = {
+        "model": model.state_dict(),
+        "heads": heads.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "met": met,
+        "step": step,
+        "seconds": seconds,
+    }
     torch.save(state, path.with_suffix(".tmp"))
     os.replace(path.with_suffix(".tmp"), path)
 
@@ -187,7 +201,7 @@ def train(folder, checkpoint, steps, size, lr, seed, save_every=200):
     vocabulary = Vocabulary()
     model, heads = build(seed, vocabulary)
     optimizer = build_optimizer(model, heads, lr)
-    met, first, before = torch.zeros(len(vocabulary), dtype=torch.bool), 0, 0.
+    met, first, before = torch.zeros(len(vocabulary), dtype=torch.bool), 0, 0.0
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
         for part, key in ((model, "model"), (heads, "heads"), (optimizer, "optimizer")):
@@ -198,12 +212,12 @@ def train(folder, checkpoint, steps, size, lr, seed, save_every=200):
     loader = DataLoader(World(seed, steps, size, first), batch_size=None, num_workers=1, prefetch_factor=4)
     for step, batch in enumerate(loader, first):
         for group in optimizer.param_groups:
-            group["lr"] = lr * min(1, (step + 1) / WARM_UP) * .5 * (1 + math.cos(math.pi * step / steps))
+            group["lr"] = lr * min(1, (step + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * step / steps))
         met[vocabulary.row[batch[1]].unique()] = True
         contrastive, auxiliary = loss_of(model, heads, vocabulary, batch, step / steps)
         optimizer.zero_grad()
         (contrastive + auxiliary).backward()
-        nn.utils.clip_grad_norm_(parameters, 1.)
+        nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         with torch.no_grad():
             model.logit_scale.clamp_(0, math.log(100))

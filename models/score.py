@@ -5,6 +5,7 @@
 prints the table of `models/builtin/README.md` in about a minute on one core. It needs no data folder and none of the
 trainers: a second, short computation of what the product should find.
 """
+
 import argparse
 import math
 
@@ -39,11 +40,13 @@ def transform(size=64):
 
 
 @torch.no_grad()
-def image_features(model, images, view=transform()):
+def image_features(model, images):
     """Unit features [n, 128] of uint8 images [n, 48, 48, 3]."""
+    view = transform()
     chunks = np.array_split(images, max(1, len(images) // 256))
-    return torch.cat([model.encode_image(torch.stack([view(Image.fromarray(a)) for a in chunk]), normalize=True)
-                      for chunk in chunks])
+    return torch.cat(
+        [model.encode_image(torch.stack([view(Image.fromarray(a)) for a in chunk]), normalize=True) for chunk in chunks]
+    )
 
 
 def text_features(model, tokens, ctx=None):
@@ -51,7 +54,7 @@ def text_features(model, tokens, ctx=None):
     length = int(tokens.argmax(-1).max()) + 1
     x = model.token_embedding(tokens[:, :length])
     if ctx is not None:
-        x = torch.cat([x[:, :1], ctx.expand(len(x), -1, -1), x[:, 1 + len(ctx):]], 1)
+        x = torch.cat([x[:, :1], ctx.expand(len(x), -1, -1), x[:, 1 + len(ctx) :]], 1)
     x = x + model.positional_embedding[:length]
     x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:length, :length]))
     return F.normalize(x[torch.arange(len(x)), tokens.argmax(-1)] @ model.text_projection, dim=-1)
@@ -81,7 +84,7 @@ class Features:
         return self.encoded[part][keep], y[keep] - (self.base if which == "new" else 0)
 
     def names(self, which):
-        return {"all": self.classes, "base": self.classes[:self.base], "new": self.classes[self.base:]}[which]
+        return {"all": self.classes, "base": self.classes[: self.base], "new": self.classes[self.base :]}[which]
 
     def shots(self, seed):
         """Features and labels of 16 random training images of every base class."""
@@ -101,21 +104,21 @@ class Features:
     def linear_probe(self, seed):
         """Base accuracy of logistic regression; C is the largest of those that do best on the validation images."""
         x, y = self.shots(seed)
-        probes = [LogisticRegression(C=10.**c, max_iter=300).fit(x, y) for c in (4, 3, 2, 1)]
+        probes = [LogisticRegression(C=10.0**c, max_iter=300).fit(x, y) for c in (4, 3, 2, 1)]
         best = max(probes, key=lambda probe: probe.score(*self.select("val", "base")))
         return 100 * best.score(*self.select("test", "base"))
 
-    def coop(self, seed, epochs=50, lr=.02, batch=32, init="a photo of a"):
+    def coop(self, seed, epochs=50, lr=0.02, batch=32, init="a photo of a"):
         """CoOp's base and new accuracy: a shared context, SGD, cosine with one warm-up epoch, no augmentation."""
         x, y = self.shots(seed)
         tokens = {k: open_clip.tokenize([f"{init} {n}." for n in self.names(k)]) for k in ("base", "new")}
-        ctx = nn.Parameter(self.model.token_embedding(tokens["base"])[0, 1:1 + len(init.split())].clone())
-        optimizer = torch.optim.SGD([ctx], lr, momentum=.9, weight_decay=5e-4)
+        ctx = nn.Parameter(self.model.token_embedding(tokens["base"])[0, 1 : 1 + len(init.split())].clone())
+        optimizer = torch.optim.SGD([ctx], lr, momentum=0.9, weight_decay=5e-4)
         generator, scale = torch.Generator().manual_seed(seed), self.model.logit_scale.exp()
         for epoch in range(epochs):
-            optimizer.param_groups[0]["lr"] = lr * .5 * (1 + math.cos(math.pi * epoch / epochs)) if epoch else 1e-5
+            optimizer.param_groups[0]["lr"] = lr * 0.5 * (1 + math.cos(math.pi * epoch / epochs)) if epoch else 1e-5
             order = torch.randperm(len(y), generator=generator)
-            for rows in order[:len(y) // batch * batch].view(-1, batch):
+            for rows in order[: len(y) // batch * batch].view(-1, batch):
                 loss = F.cross_entropy(scale * x[rows] @ text_features(self.model, tokens["base"], ctx).T, y[rows])
                 optimizer.zero_grad()
                 loss.backward()

@@ -1,4 +1,5 @@
 """What all prompt-learning methods share: CLIP, templates, soft prompts, the text tower. Knows no method and no engine."""
+
 from .clip import CLIP, OPENAI_NAMES, PRECISIONS, load_clip, unit
 from .errors import UserError
 from .plan import Plan, build_plan, learned, plain_text_plan
@@ -18,8 +19,28 @@ from .templates import (
 from .tokens import encode
 
 __all__ = [
-    "CLIP", "CUSTOM_TEMPLATES", "KGCOOP_TEMPLATES", "OPENAI_NAMES", "POSITIONS", "PRECISIONS", "PROGRAD_TEMPLATES", "Plan",
-    "SELECTED_TEMPLATES", "TemplateGroup", "UserError", "build_plan", "context_programs", "encode", "group_file",
-    "hard_tokens", "learned", "load_clip", "plain_text_plan", "read_groups", "soft_parts", "template_for",
-    "template_programs", "unit",
+    "CLIP",
+    "CUSTOM_TEMPLATES",
+    "KGCOOP_TEMPLATES",
+    "OPENAI_NAMES",
+    "POSITIONS",
+    "PRECISIONS",
+    "PROGRAD_TEMPLATES",
+    "Plan",
+    "SELECTED_TEMPLATES",
+    "TemplateGroup",
+    "UserError",
+    "build_plan",
+    "context_programs",
+    "encode",
+    "group_file",
+    "hard_tokens",
+    "learned",
+    "load_clip",
+    "plain_text_plan",
+    "read_groups",
+    "soft_parts",
+    "template_for",
+    "template_programs",
+    "unit",
 ]

@@ -3,6 +3,7 @@
 Models, weights and downloads are open_clip's. What is added here: one rule for names and files, messages that say what to
 do, and the precision of frozen weights.
 """
+
 import difflib
 import hashlib
 import logging
@@ -166,11 +167,13 @@ def _resolve(name):
         tags = [t for m, t in open_clip.list_pretrained() if m == arch]
         raise UserError(
             f'backbone "{name}": open_clip\'s {arch} needs one of its pre-trained weights, e.g. "{arch}/{tags[0]}" '
-            f'(it has: {", ".join(tags)})' if tags else f'backbone "{name}": open_clip has no weights for {arch}'
+            f"(it has: {', '.join(tags)})"
+            if tags
+            else f'backbone "{name}": open_clip has no weights for {arch}'
         )
     known = [*OPENAI_NAMES, *(f"{m}/{t}" for m, t in open_clip.list_pretrained())]
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-    hint = f' Did you mean {" or ".join(near)}?' if near else ""
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
     raise UserError(
         f'unknown backbone "{name}" (MODEL.BACKBONE.NAME).{hint} OpenAI\'s names are {", ".join(OPENAI_NAMES)}; '
         "an open_clip model/pretrained pair or a local model folder will do as well."

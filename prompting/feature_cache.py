@@ -5,6 +5,7 @@ stand that identity in full, a stamp of the image files, and a hash of the data.
 Entries are written beside their place and renamed, and computed under a lock, so that of several runs at once one
 computes and the others wait.
 """
+
 import contextlib
 import fcntl
 import hashlib
@@ -40,7 +41,7 @@ class FeatureCache:
 
     def __init__(self, folder, max_gb, log=print):
         if max_gb <= 0:
-            raise UserError(f"TRAINER.FEATURE_CACHE_GB {max_gb}: must be above 0 (TRAINER.FEATURE_CACHE \"\": no cache)")
+            raise UserError(f'TRAINER.FEATURE_CACHE_GB {max_gb}: must be above 0 (TRAINER.FEATURE_CACHE "": no cache)')
         self.folder, self.max_bytes, self.log = Path(folder), max_gb * 1e9, log
         self._writable, self._full = True, False
 

@@ -7,6 +7,7 @@ A template's feature is the mean of its unit text features over some class names
 templates into groups; in each, the template nearest to the group's centre comes first, because MoCoOp's expert starts
 from it, and the others follow by distance. The same input and seed give the same file, whatever the templates' order.
 """
+
 import argparse
 import re
 import sys
@@ -188,8 +189,12 @@ def main(argv=None):
     parser.add_argument("--out", required=True, metavar="FILE", help="group file to write")
     parser.add_argument("--backbone", default="ViT-B/16", help="CLIP model (MODEL.BACKBONE.NAME; default ViT-B/16)")
     parser.add_argument("--path", default="", help="its weight file (MODEL.BACKBONE.PATH; default: from the network)")
-    parser.add_argument("--classes", default="", metavar="A,B,C|FILE",
-                        help=f"class names to average over (default: {len(CLASSNAMES)} everyday things)")
+    parser.add_argument(
+        "--classes",
+        default="",
+        metavar="A,B,C|FILE",
+        help=f"class names to average over (default: {len(CLASSNAMES)} everyday things)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of k-means (default 0)")
     try:
         run(parser.parse_args(argv))

@@ -6,6 +6,7 @@ the programs of a group share at the front is its *prefix*: computed once, becau
 left of each program is its *suffix*. Suffixes of one length form a *bucket*, a rectangle [groups, classes, length], so that
 nothing, or next to nothing, is padded.
 """
+
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 
@@ -131,7 +132,7 @@ def build_plan(programs, padding_allowance=0, ragged=False):
         start = len(index)
         for g in groups:
             for c in classes:
-                rows = programs[g][c][prefix[g]:]
+                rows = programs[g][c][prefix[g] :]
                 pad = S - len(rows)
                 where[g, c] = len(readout)
                 readout.append(len(index) + len(rows) - 1)

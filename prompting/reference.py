@@ -2,6 +2,7 @@
 
 Slow, and the measure of truth: tests compare the fast tower with it, and benchmarks time against it.
 """
+
 import torch
 from torch import nn
 

@@ -1,4 +1,5 @@
 """Soft prompts as programs: where learned vectors stand among the tokens of a class name."""
+
 from .errors import UserError
 from .plan import learned
 from .templates import soft_parts
@@ -57,7 +58,7 @@ def template_programs(template, classnames, offset=0, stop=True, context_length=
     programs = []
     for name in classnames:
         tail = full_stop if stop else []
-        program = [SOT, *ctx[: len(before)], *encode(readable(name)), *ctx[len(before):], *tail, EOT]
+        program = [SOT, *ctx[: len(before)], *encode(readable(name)), *ctx[len(before) :], *tail, EOT]
         check_length(program, template.replace("{}", readable(name)), context_length)
         programs.append(program)
     return programs

@@ -3,6 +3,7 @@
 A group file holds groups of templates, one template a line, groups separated by a blank line. ``#`` starts a comment; a
 comment right above a group is the group's name. Every template has exactly one ``{}``, where the class name goes.
 """
+
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -3,6 +3,7 @@
 The tokenizer itself is open_clip's (the 49,408-entry vocabulary of openai/CLIP). Prompts are assembled from lists of token
 ids, never from padded tensors: how long a prompt is decides how much the text tower has to compute.
 """
+
 from functools import lru_cache
 
 from .errors import UserError

@@ -6,6 +6,7 @@ of T token positions: each group's prefix once, each prompt's own few tokens onc
 keys and values in place (they are not copied per class) and, causally, to its own tokens. The last layer is computed for the
 end tokens alone. All of this rearranges the published computation (77 positions for each prompt) and approximates nothing.
 """
+
 import math
 
 import torch
@@ -148,7 +149,7 @@ class TextTower(nn.Module):
         for bucket in plan.buckets:
             g, c, S = bucket.shape
             rows = slice(bucket.start, bucket.start + g * c * S)
-            qs = self._suffix(q[done: done + g * c], bucket, 1)  # [g, H, c, 1, d]
+            qs = self._suffix(q[done : done + g * c], bucket, 1)  # [g, H, c, 1, d]
             ks, vs = (self._suffix(t[rows], bucket, S) for t in (k, v))
             out.append(self._joint(qs, ks, vs, kp, vp, bucket, bucket.eot_bias))
             done += g * c

@@ -1,4 +1,5 @@
 """`python -m reproduce`: see --help."""
+
 import argparse
 import sys
 
@@ -7,14 +8,18 @@ from reproduce.errors import CommandError
 try:
     from reproduce import demo, report, results, single, tables
 except ModuleNotFoundError as missing:
-    print(f"error: the Python package {missing.name} is not installed for {sys.executable}; `make venv` sets up .venv "
-          "with all of them", file=sys.stderr)
+    print(
+        f"error: the Python package {missing.name} is not installed for {sys.executable}; `make venv` sets up .venv "
+        "with all of them",
+        file=sys.stderr,
+    )
     sys.exit(2)
 
 
 def main(argv=None):
     parser = argparse.ArgumentParser(
-        prog="python -m reproduce", description="The paper's tables and figures: runs of train.py and their results.")
+        prog="python -m reproduce", description="The paper's tables and figures: runs of train.py and their results."
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     single.add_arguments(commands)
     results.add_arguments(commands)

@@ -1,4 +1,5 @@
 """The job of `make demo`: base-to-new on built-in sets, every run a process, one table in the end."""
+
 import concurrent.futures
 import signal
 import statistics
@@ -25,8 +26,9 @@ def add_arguments(commands):
     parser.add_argument("--methods", nargs="+", default=METHODS, help="default: %(default)s")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="default: %(default)s")
     parser.add_argument("--epochs", type=int, help="train this long instead (results in <output>/epochs_N)")
-    parser.add_argument("--jobs", type=int, default=min(available_cores(), 8),
-                        help="runs at a time (default: the cores, here %(default)s)")
+    parser.add_argument(
+        "--jobs", type=int, default=min(available_cores(), 8), help="runs at a time (default: the cores, here %(default)s)"
+    )
 
 
 def chains(args):
@@ -43,8 +45,12 @@ def chains(args):
             recipes.dataset_file(dataset)
             recipes.trainer_file(method, cfg)
             for seed in args.seeds if trains else args.seeds[:1]:
-                found.append([Run(kind, dataset, method, cfg, seed, opts=opts if trains else ())
-                              for kind in ("base2new_train", "base2new_test")])
+                found.append(
+                    [
+                        Run(kind, dataset, method, cfg, seed, opts=opts if trains else ())
+                        for kind in ("base2new_train", "base2new_test")
+                    ]
+                )
     return found
 
 
@@ -109,10 +115,11 @@ def table(args, found, out):
     for method in args.methods:
         row = [method]
         for dataset in args.datasets:
-            mine = [(run, run.result(out)) for run in runs
-                    if (run.trainer, run.dataset) == (method, dataset)]
-            base, new = ([result["metrics"]["accuracy"] for run, result in mine if run.classes == classes and result]
-                         for classes in ("base", "new"))
+            mine = [(run, run.result(out)) for run in runs if (run.trainer, run.dataset) == (method, dataset)]
+            base, new = (
+                [result["metrics"]["accuracy"] for run, result in mine if run.classes == classes and result]
+                for classes in ("base", "new")
+            )
             if not base or not new:
                 row += [None] * 4
                 continue
@@ -145,9 +152,11 @@ def main(args):
     total = sum(map(len, found))
     print(f"\n{total} runs in {time.monotonic() - started:.0f} s, {reused} of them finished before; results in {out}\n")
     seeds = f"seed {args.seeds[0]}" if len(args.seeds) == 1 else f"mean over seeds {', '.join(map(str, args.seeds))}"
-    print(f"Base-to-new, 16 shots, accuracy in %, {seeds} (zero-shot has none); H of the means.\n"
-          "Training images are encoded once per set and seed, by the method that comes first (the last row); the train\n"
-          "seconds of the others are without it.\n")
+    print(
+        f"Base-to-new, 16 shots, accuracy in %, {seeds} (zero-shot has none); H of the means.\n"
+        "Training images are encoded once per set and seed, by the method that comes first (the last row); the train\n"
+        "seconds of the others are without it.\n"
+    )
     print(table(args, found, out))
     if not finished:
         print("\nerror: some runs failed, see above; the same command tries them again")

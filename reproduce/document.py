@@ -1,4 +1,5 @@
 """A table or the values of a figure as data: blocks of rows whose cells hold our number and the paper's."""
+
 from dataclasses import dataclass, field
 
 

@@ -3,6 +3,7 @@
 Runs are shared: a row that is a method's plain recipe uses the plain folder in every table; a row with other switches
 has a folder of its own, named by them (`vit_b16-top_k3`).
 """
+
 import re
 from dataclasses import dataclass
 
@@ -42,8 +43,7 @@ class Row:
     def changes(self, dataset, recipe):
         """Flat KEY, VALUE pairs in which this row differs from its recipe on a dataset."""
         pairs = zip(self.switches[::2], self.switches[1::2])
-        opts = [word for key, value in pairs if SWITCHES[recipe][key] != value
-                for word in (f"TRAINER.MOCOOP.{key}", value)]
+        opts = [word for key, value in pairs if SWITCHES[recipe][key] != value for word in (f"TRAINER.MOCOOP.{key}", value)]
         if self.experts and self.experts != own_experts(dataset):
             file = recipes.PROJECT / "templates" / "experts" / f"{dataset}_{self.experts}.txt"
             if not file.is_file():
@@ -75,8 +75,7 @@ def methods(*names):
 
 def sweep(symbol, key, values, without):
     """Rows for a weight of a loss term; weight 0 is the run without that term, which Table 2 has too."""
-    return tuple(Row(f"{symbol} = {value}", switches=(key, f"{value:.1f}") if value else (without, "none"))
-                 for value in values)
+    return tuple(Row(f"{symbol} = {value}", switches=(key, f"{value:.1f}") if value else (without, "none")) for value in values)
 
 
 LADDER = (

@@ -1,4 +1,5 @@
 """Figures 3 and 4 as pictures fit to print; Figure 5's are drawn by `reproduce.route`."""
+
 import shutil
 from pathlib import Path
 
@@ -67,7 +68,7 @@ def picture(document, kind):
         axes = fig.subplots(lines, columns, squeeze=False).flat
         for ax, (block, symbol) in zip(axes, panels):
             draw_sweep(ax, block, symbol) if symbol else draw_shots(ax, block)
-        for ax in list(axes)[len(panels):]:
+        for ax in list(axes)[len(panels) :]:
             ax.axis("off")
         handles = {label: h for ax in fig.axes for h, label in zip(*ax.get_legend_handles_labels())}
         fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles), frameon=False)
@@ -83,8 +84,7 @@ def curve(ax, xs, cells, label, style):
     points = [(x, c.ours, c.std or 0) for x, c in zip(xs, cells) if c.ours is not None]
     if points:
         x, y, spread = zip(*points)
-        ax.errorbar(x, y, yerr=spread, color=colour, marker=marker, linestyle=line, label=label, capsize=1.5,
-                    elinewidth=0.7)
+        ax.errorbar(x, y, yerr=spread, color=colour, marker=marker, linestyle=line, label=label, capsize=1.5, elinewidth=0.7)
 
 
 def draw_shots(ax, block):

@@ -3,6 +3,7 @@
 Ray schedules, waits for what a job needs, and retries what died with its worker or node. What a killed driver leaves
 is on disk: the next call finds finished runs by their results.json and resumes the others from their checkpoints.
 """
+
 import contextlib
 import ctypes
 import logging
@@ -75,18 +76,19 @@ def cluster(args):
     try:
         import ray
     except ModuleNotFoundError:
-        raise CommandError(f"--run needs the Python package ray, which is not installed for {sys.executable}: "
-                           "`make venv`, or `pip install ray`") from None
+        raise CommandError(
+            f"--run needs the Python package ray, which is not installed for {sys.executable}: `make venv`, or `pip install ray`"
+        ) from None
     python_path = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
-    options = {"runtime_env": {"env_vars": {"PYTHONPATH": python_path}}, "log_to_driver": False,
-               "logging_level": logging.ERROR}
+    options = {"runtime_env": {"env_vars": {"PYTHONPATH": python_path}}, "log_to_driver": False, "logging_level": logging.ERROR}
     print("starting Ray" if not args.address else f"connecting to Ray at {args.address}", flush=True)
     try:
         if args.address:
             ray.init(address=args.address, **options)
         else:
-            ray.init(address="local", num_cpus=available_cores(), include_dashboard=False,
-                     object_store_memory=OBJECT_STORE, **options)
+            ray.init(
+                address="local", num_cpus=available_cores(), include_dashboard=False, object_store_memory=OBJECT_STORE, **options
+            )
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise CommandError(f"no connection to Ray at {args.address or 'this machine'}: {error}") from None
     previous = signal.signal(signal.SIGTERM, end_on_sigterm)
@@ -110,8 +112,10 @@ def check_fits(ray, cpus, gpus):
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if not any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes):
         have = "; ".join(f"{node.get('CPU', 0):g} CPUs, {node.get('GPU', 0):g} GPUs" for node in nodes)
-        raise CommandError(f"no machine has {cpus:g} CPUs and {gpus:g} GPUs for one run (there are: {have}); "
-                           "lower --cpus-per-run or --gpus-per-run")
+        raise CommandError(
+            f"no machine has {cpus:g} CPUs and {gpus:g} GPUs for one run (there are: {have}); "
+            "lower --cpus-per-run or --gpus-per-run"
+        )
 
 
 def die_with_parent():
@@ -132,8 +136,16 @@ def perform(job, index, data, out, cpus, cache_features, board, needs=None):
     directory.mkdir(parents=True, exist_ok=True)
     command = job.command(data, out, cache_features) if isinstance(job, Run) else job.command(data, out)
     environment = dict(os.environ, OMP_NUM_THREADS=str(max(1, int(cpus))), PYTHONUNBUFFERED="1")
-    process = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-                             cwd=PROJECT, env=environment, preexec_fn=die_with_parent)
+    process = subprocess.run(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        cwd=PROJECT,
+        env=environment,
+        preexec_fn=die_with_parent,
+    )
     status = exit_status(process.returncode)
     if status == 0 and job.result(out) is not None:
         return Outcome("done", time.monotonic() - started)
@@ -168,12 +180,11 @@ def make(jobs, data, out, on):
 def make_some(jobs, data, out, on, progress):
     """Submit jobs, report what becomes of them, return when the last has ended."""
     ray = on.ray
-    here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
-        ray.get_runtime_context().get_node_id(), soft=False)
-    board = ray.remote(Board).options(num_cpus=0, max_restarts=-1, max_task_retries=-1,
-                                      scheduling_strategy=here).remote()
-    task = ray.remote(perform).options(num_cpus=on.cpus, num_gpus=on.gpus, max_retries=on.retries,
-                                       retry_exceptions=[Died], scheduling_strategy="SPREAD")
+    here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    board = ray.remote(Board).options(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here).remote()
+    task = ray.remote(perform).options(
+        num_cpus=on.cpus, num_gpus=on.gpus, max_retries=on.retries, retry_exceptions=[Died], scheduling_strategy="SPREAD"
+    )
     refs = {}
     for job in jobs:
         needs = refs.get(job.training) if job.training else None

@@ -1,4 +1,5 @@
 """The paper's Tables 1-7 as printed, and where the print contradicts itself."""
+
 import functools
 from pathlib import Path
 

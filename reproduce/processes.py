@@ -1,4 +1,5 @@
 """Starting train.py: in the foreground, or as one of several at a time with its output kept for the case of failure."""
+
 import os
 import signal
 import subprocess
@@ -40,8 +41,9 @@ class Background:
         with self.lock:
             if self.stopped:
                 return exit_status(-signal.SIGTERM), ""
-            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                                       errors="replace", env=self.environment)
+            process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=self.environment
+            )
             self.live.add(process)
         output, _ = process.communicate()
         with self.lock:

@@ -1,4 +1,5 @@
 """What a grid is doing: a line for every start and end, and on a terminal a last line that counts."""
+
 import statistics
 import sys
 import time
@@ -91,8 +92,10 @@ class Progress:
         self.last_count = now
         eta = self.eta()
         waiting = len(self.jobs) - len(self.ended_as) - len(self.running)
-        text = (f"{self.count('done', 'reused')} done, {len(self.running)} running, {self.count('failed')} failed, "
-                f"{waiting} waiting, {duration(now - self.begin)}" + (f", ETA {duration(eta)}" if eta else ""))
+        text = (
+            f"{self.count('done', 'reused')} done, {len(self.running)} running, {self.count('failed')} failed, "
+            f"{waiting} waiting, {duration(now - self.begin)}" + (f", ETA {duration(eta)}" if eta else "")
+        )
         if self.live:
             sys.stdout.write("\r\033[K" + text)
             sys.stdout.flush()
@@ -102,8 +105,10 @@ class Progress:
     def summary(self):
         """Print how it ended; returns whether every job is finished."""
         failed = self.count("failed", "skipped")
-        self.say(f"{len(self.jobs)} runs: {self.count('done')} made in {duration(time.monotonic() - self.begin)}, "
-                 f"{self.count('reused')} finished before, {failed} not finished")
+        self.say(
+            f"{len(self.jobs)} runs: {self.count('done')} made in {duration(time.monotonic() - self.begin)}, "
+            f"{self.count('reused')} finished before, {failed} not finished"
+        )
         if failed:
             self.say("error: some runs failed, see above; the same command tries them again")
         return not failed

@@ -1,4 +1,5 @@
 """Which configuration file each method uses in each setting, and what it sets beside it."""
+
 import difflib
 from pathlib import Path
 

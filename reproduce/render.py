@@ -1,4 +1,5 @@
 """Documents as text for a terminal, Markdown, LaTeX, CSV and JSON."""
+
 import csv
 import io
 import json
@@ -93,8 +94,10 @@ def as_text(document, paper_only=False, colour=False):
     footnotes, parts = Footnotes(), [f"{title(document)}"]
     for block in document.blocks:
         headers, rows = grid(block, footnotes, paper_only, colour)
-        parts.append(f"{block.title}\n" + tabulate(rows, headers, disable_numparse=True,
-                                                   colalign=["left"] + ["right"] * (len(headers) - 1)))
+        parts.append(
+            f"{block.title}\n"
+            + tabulate(rows, headers, disable_numparse=True, colalign=["left"] + ["right"] * (len(headers) - 1))
+        )
     notes = notes_of(document, footnotes)
     if notes:
         parts.append("\n".join(notes))
@@ -114,8 +117,10 @@ def as_markdown(document, paper_only=False):
     for block in document.blocks:
         headers, rows = grid(block, footnotes, paper_only)
         rows = [[cell.replace("|", r"\|") for cell in row] for row in rows]
-        parts.append(f"### {block.title}\n\n" + tabulate(rows, headers, tablefmt="pipe", disable_numparse=True,
-                                                          colalign=["left"] + ["right"] * (len(headers) - 1)))
+        parts.append(
+            f"### {block.title}\n\n"
+            + tabulate(rows, headers, tablefmt="pipe", disable_numparse=True, colalign=["left"] + ["right"] * (len(headers) - 1))
+        )
     notes = notes_of(document, footnotes)
     if notes:
         parts.append("\n".join(f"- {note}" for note in notes))
@@ -137,8 +142,14 @@ def as_latex(document, paper_only=False):
         lines.append(rf"\multicolumn{{{len(headers)}}}{{l}}{{\textbf{{{latex_text(block.title)}}}}} \\")
         for row in [headers, *rows]:
             lines.append(" & ".join(map(latex_text, row)) + r" \\")
-    head = [r"\begin{table}", r"\centering", rf"\caption{{{latex_text(document.caption)}}}",
-            rf"\label{{tab:{document.name}}}", rf"\begin{{tabular}}{{l{'r' * (width - 1)}}}", r"\toprule"]
+    head = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{latex_text(document.caption)}}}",
+        rf"\label{{tab:{document.name}}}",
+        rf"\begin{{tabular}}{{l{'r' * (width - 1)}}}",
+        r"\toprule",
+    ]
     tail = [r"\bottomrule", r"\end{tabular}"]
     notes = [rf"\par\footnotesize {latex_text(note)}" for note in notes_of(document, footnotes)]
     return "\n".join(head + lines[1:] + tail + notes + [r"\end{table}"]) + "\n"
@@ -152,8 +163,20 @@ def as_csv(document, paper_only=False):
     for block in document.blocks:
         for name, cells in block.rows:
             for column, cell in zip(block.columns, cells):
-                writer.writerow([document.name, block.title, name, column, cell.ours, cell.std, cell.seeds, cell.paper,
-                                 cell.difference, "; ".join(cell.notes)])
+                writer.writerow(
+                    [
+                        document.name,
+                        block.title,
+                        name,
+                        column,
+                        cell.ours,
+                        cell.std,
+                        cell.seeds,
+                        cell.paper,
+                        cell.difference,
+                        "; ".join(cell.notes),
+                    ]
+                )
     return stream.getvalue()
 
 
@@ -166,14 +189,14 @@ def as_json(document, paper_only=False):
         blocks.append({"dataset": block.title, "rows": rows})
     content = {"name": document.name, "caption": document.caption, "notes": list(document.notes), "blocks": blocks}
     if not paper_only:
-        content["missing"] = [{"row": item.row, "runs": [run.label for run in item.runs], "command": item.command}
-                              for item in document.missing]
+        content["missing"] = [
+            {"row": item.row, "runs": [run.label for run in item.runs], "command": item.command} for item in document.missing
+        ]
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 
 def json_cell(cell, paper_only):
-    content = {} if paper_only else {"ours": cell.ours, "std": cell.std, "seeds": cell.seeds,
-                                     "difference": cell.difference}
+    content = {} if paper_only else {"ours": cell.ours, "std": cell.std, "seeds": cell.seeds, "difference": cell.difference}
     return {**content, "paper": cell.paper, **({"notes": list(cell.notes)} if cell.notes else {})}
 
 

@@ -1,4 +1,5 @@
 """`python -m reproduce report`: one self-contained HTML page with every table and figure that exists."""
+
 import base64
 import dataclasses
 from html import escape
@@ -26,13 +27,23 @@ img { max-width: 100%; height: auto } nav a { margin-right: 1rem } code { backgr
 
 def add_arguments(commands):
     """Add `report` to the sub-commands of the command line."""
-    parser = commands.add_parser("report", help="one HTML page with all tables and figures that exist",
-                                 epilog="Environment variable: OUT (<project>/output).")
+    parser = commands.add_parser(
+        "report",
+        help="one HTML page with all tables and figures that exist",
+        epilog="Environment variable: OUT (<project>/output).",
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="default: <OUT>/report.html")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="default: 1 2 3")
     parser.add_argument("--recipe", choices=RECIPES, default="paper", help="default: %(default)s")
-    parser.add_argument("--set", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"), dest="pairs",
-                        help="runs that were made with this setting")
+    parser.add_argument(
+        "--set",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("KEY", "VALUE"),
+        dest="pairs",
+        help="runs that were made with this setting",
+    )
 
 
 def all_datasets():
@@ -46,8 +57,7 @@ def candidates(experiment):
     yield experiment, ((experiment.source,) if experiment.source else ()) + experiment.datasets
     if experiment.name == "generalisation":
         for source in dict.fromkeys(d.split("_")[0] for d in shifted):
-            yield (dataclasses.replace(experiment, source=source),
-                   (source, *(d for d in shifted if d.startswith(source + "_"))))
+            yield (dataclasses.replace(experiment, source=source), (source, *(d for d in shifted if d.startswith(source + "_"))))
     elif experiment.name == "crossdataset":
         yield dataclasses.replace(experiment, source="letters"), ("letters", *(d for d in plain if d != "letters"))
     else:
@@ -56,8 +66,8 @@ def candidates(experiment):
 
 def selections(seeds, recipe, opts, out):
     """Selections of which something is finished, each of the datasets that have something."""
-    for experiment in EXPERIMENTS.values():
-        for experiment, datasets in candidates(experiment):
+    for listed in EXPERIMENTS.values():
+        for experiment, datasets in candidates(listed):
             whole = Selection(experiment, datasets, experiment.rows, tuple(seeds), recipe, opts)
             there = tuple(d for d in datasets if has_result(whole, d, out))
             if there and there != (experiment.source,):
@@ -77,8 +87,12 @@ def has_result(selection, dataset, out):
             rows = [row for row in rows if row.changes(dataset, selection.recipe)]
         elif name == "fig4":  # whose ends are Table 2's
             rows = [row for row in rows if any("LAMBDA" in key for key in row.changes(dataset, selection.recipe))]
-        return any((run.directory(out) / "results.json").is_file()
-                   for row in rows for runs in selection.cells(row, dataset).values() for run in runs)
+        return any(
+            (run.directory(out) / "results.json").is_file()
+            for row in rows
+            for runs in selection.cells(row, dataset).values()
+            for run in runs
+        )
     except CommandError:  # no template files of these numbers of experts for this dataset
         return False
 
@@ -98,8 +112,10 @@ def table_html(block, footnotes):
                 text = "-" if cell.difference is None else f"{cell.difference:+.2f}"
                 body += f'<td class="paper">{escape(paper_text(cell, footnotes))}</td><td class="{side}">{text}</td>'
         body += "</tr>\n"
-    return (f'<h3>{escape(block.title)}</h3><div class="scroll"><table><thead><tr>{head}</tr></thead>\n'
-            f"<tbody>{body}</tbody></table></div>\n")
+    return (
+        f'<h3>{escape(block.title)}</h3><div class="scroll"><table><thead><tr>{head}</tr></thead>\n'
+        f"<tbody>{body}</tbody></table></div>\n"
+    )
 
 
 def image_html(content, kind, alt):
@@ -119,10 +135,10 @@ def routing_html(selection, out):
                 continue
             parts.append(image_html(picture.read_bytes(), "png", routing.label) + "<ul>")
             for image in result["images"]:
-                chosen = "; ".join(f"{e['name']} (“{e['template']}”) {e['mixing']:.2f}"
-                                   for e in image["experts"] if e["chosen"])
-                parts.append(f"<li>{escape(image['truth'])}, taken for {escape(image['classes'][0]['name'])}: "
-                             f"{escape(chosen)}</li>")
+                chosen = "; ".join(f"{e['name']} (“{e['template']}”) {e['mixing']:.2f}" for e in image["experts"] if e["chosen"])
+                parts.append(
+                    f"<li>{escape(image['truth'])}, taken for {escape(image['classes'][0]['name'])}: {escape(chosen)}</li>"
+                )
             parts.append("</ul>")
     return "\n".join(parts)
 
@@ -140,8 +156,10 @@ def section(selection, document, out, anchor):
     notes = [f"[{mark}] {text}" for mark, text in footnotes.lines()] + [f"{text}." for text in document.notes]
     parts += [f'<p class="note">{escape(note)}</p>' for note in notes]
     if document.missing:
-        lines = "".join(f"<li>{escape(item.row)}: {len(item.runs)} runs, <code>{escape(item.command)}</code></li>"
-                        for item in document.missing)
+        lines = "".join(
+            f"<li>{escape(item.row)}: {len(item.runs)} runs, <code>{escape(item.command)}</code></li>"
+            for item in document.missing
+        )
         parts.append(f'<details class="missing"><summary>Not finished yet</summary><ul>{lines}</ul></details>')
     return "\n".join(parts) + "</section>\n"
 
@@ -160,16 +178,22 @@ def page(seeds, recipe, pairs, out):
     links, sections = [], []
     for number, selection in enumerate(chosen):
         document = scores.document(selection, out, command_for(pairs, selection))
-        links.append(f'<a href="#s{number}">{escape(heading(selection, document).split(". ")[0])}'
-                     f'{" (built-in)" if any(map(recipes.is_builtin, selection.datasets)) else ""}</a>')
+        links.append(
+            f'<a href="#s{number}">{escape(heading(selection, document).split(". ")[0])}'
+            f"{' (built-in)' if any(map(recipes.is_builtin, selection.datasets)) else ''}</a>"
+        )
         sections.append(section(selection, document, out, f"s{number}"))
-    about = (f"Accuracy in per cent, mean ± standard deviation over seeds {', '.join(map(str, seeds))}; (1/3): one of "
-             f"three runs is finished. H: harmonic mean of the two means. MoCoOp's recipe: {recipe}. Numbers of the "
-             "built-in benchmark say nothing about the paper's.")
+    about = (
+        f"Accuracy in per cent, mean ± standard deviation over seeds {', '.join(map(str, seeds))}; (1/3): one of "
+        f"three runs is finished. H: harmonic mean of the two means. MoCoOp's recipe: {recipe}. Numbers of the "
+        "built-in benchmark say nothing about the paper's."
+    )
     about += "".join(f" All runs with {key} {value}." for key, value in pairs)
-    return (f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>Reproduction report</title>'
-            f"<style>{STYLE}</style></head>\n<body><h1>Reproduction report</h1><p>{escape(about)}</p>"
-            f"<nav>{''.join(links)}</nav>\n{''.join(sections)}</body></html>\n")
+    return (
+        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>Reproduction report</title>'
+        f"<style>{STYLE}</style></head>\n<body><h1>Reproduction report</h1><p>{escape(about)}</p>"
+        f"<nav>{''.join(links)}</nav>\n{''.join(sections)}</body></html>\n"
+    )
 
 
 def main(args):

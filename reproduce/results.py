@@ -3,6 +3,7 @@
 A run is a folder with results.json (ours) or log.txt (CoOp, KgCoOp and their kin). Runs whose folders share a parent
 differ in the seed and are summarised together.
 """
+
 import contextlib
 import math
 import re
@@ -112,7 +113,7 @@ def split_classes(experiment):
     """("base" | "new" | "", the folder's path without the part that says so)."""
     for at in reversed(range(len(experiment.parts))):
         if experiment.parts[at] in CLASSES_FOLDER:
-            return CLASSES_FOLDER[experiment.parts[at]], experiment.parts[:at] + ("*",) + experiment.parts[at + 1:]
+            return CLASSES_FOLDER[experiment.parts[at]], experiment.parts[:at] + ("*",) + experiment.parts[at + 1 :]
     return "", experiment.parts
 
 
@@ -131,7 +132,7 @@ def base_new_rows(groups):
     for key, pair in pairs.items():
         if len(pair) == 2:
             base, new = statistics.mean(pair["base"]), statistics.mean(pair["new"])
-            tail = key[key.index("*") + 1:]
+            tail = key[key.index("*") + 1 :]
             name = "/".join(tail) or str(Path(*key[:-1]))
             rows.append([name, f"{len(pair['base'])}, {len(pair['new'])}", base, new, harmonic_mean(base, new)])
             methods.setdefault(tail[1:], []).append((base, new))

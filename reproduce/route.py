@@ -4,6 +4,7 @@
 
 One random test image of each of so many random classes of the run; writes routing.json, routing.png and routing.pdf.
 """
+
 import argparse
 import contextlib
 import io
@@ -14,9 +15,8 @@ from pathlib import Path
 
 def test_images(run, root, number, seed):
     """[(path, class name)] of `number` random test images of different classes, from the run's dataset below `root`."""
-    from dassl.data.datasets import build_dataset
-
     import datasets  # registers them
+    from dassl.data.datasets import build_dataset
     from predict import configuration, read_run
 
     assert datasets
@@ -52,8 +52,7 @@ def main(argv=None):
         for kind in ("png", "pdf"):
             picture(predictions, args.out / f"routing.{kind}", results)
         images = [{"truth": name, **prediction} for (_, name), prediction in zip(chosen, predictions)]
-        write_json({"run": args.run, "trained_at": results["finished_at"], "images": images},
-                   str(args.out / "routing.json"))
+        write_json({"run": args.run, "trained_at": results["finished_at"], "images": images}, str(args.out / "routing.json"))
         return 0
     except Exception as error:
         from train import explain

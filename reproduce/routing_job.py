@@ -1,4 +1,5 @@
 """Figure 5 as a job of the grid: `python -m reproduce.route` on a finished MoCoOp run, and its values as a document."""
+
 import json
 import sys
 from dataclasses import dataclass
@@ -40,8 +41,20 @@ class Routing:
 
     def command(self, data, out):
         directory = self.directory(out)
-        return [sys.executable, "-m", "reproduce.route", str(self.training.directory(out)), "--root", str(data),
-                "--images", str(IMAGES), "--seed", str(self.training.seed), "--out", str(directory)]
+        return [
+            sys.executable,
+            "-m",
+            "reproduce.route",
+            str(self.training.directory(out)),
+            "--root",
+            str(data),
+            "--images",
+            str(IMAGES),
+            "--seed",
+            str(self.training.seed),
+            "--out",
+            str(directory),
+        ]
 
 
 def blocks(routings, out):

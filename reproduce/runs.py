@@ -1,4 +1,5 @@
 """A run as data: what it trains or tests, where its files lie, whether it is finished, and its command line."""
+
 import ast
 import json
 import sys
@@ -67,14 +68,17 @@ class Run:
         """Folder of this run below `out`."""
         tail = Path(self.trainer) / (f"{self.cfg}-{self.variant}" if self.variant else self.cfg)
         shots = Path(self.dataset) / f"shots_{self.shots}" / tail / f"seed{self.seed}"
-        return Path(out) / {
-            "base2new_train": Path("base2new/train_base") / shots,
-            "base2new_test": Path("base2new/test_new") / shots,
-            "fewshot": Path("fewshot") / shots,
-            "zeroshot": Path("zeroshot") / self.dataset / tail / self.subsample,
-            "xd_train": Path("crossdataset/train") / shots,
-            "xd_test": Path("crossdataset/test") / self.source / shots,
-        }[self.kind]
+        return (
+            Path(out)
+            / {
+                "base2new_train": Path("base2new/train_base") / shots,
+                "base2new_test": Path("base2new/test_new") / shots,
+                "fewshot": Path("fewshot") / shots,
+                "zeroshot": Path("zeroshot") / self.dataset / tail / self.subsample,
+                "xd_train": Path("crossdataset/train") / shots,
+                "xd_test": Path("crossdataset/test") / self.source / shots,
+            }[self.kind]
+        )
 
     def result(self, out):
         """results.json of this run if it is finished, else None.
@@ -103,11 +107,20 @@ class Run:
         """
         directory = self.directory(out)
         command = [
-            sys.executable, str(recipes.PROJECT / "train.py"),
-            "--root", str(data), "--seed", str(self.seed), "--trainer", self.trainer,
-            "--dataset-config-file", str(recipes.dataset_file(self.dataset)),
-            "--config-file", str(recipes.trainer_file(self.trainer, self.cfg)),
-            "--output-dir", str(directory),
+            sys.executable,
+            str(recipes.PROJECT / "train.py"),
+            "--root",
+            str(data),
+            "--seed",
+            str(self.seed),
+            "--trainer",
+            self.trainer,
+            "--dataset-config-file",
+            str(recipes.dataset_file(self.dataset)),
+            "--config-file",
+            str(recipes.trainer_file(self.trainer, self.cfg)),
+            "--output-dir",
+            str(directory),
         ]
         if self.training:
             trained = self.training.directory(out)
@@ -133,7 +146,8 @@ def finished_epochs(run, trained):
         raise CommandError(
             f"{run.label}: its training run isn't finished ({trained}); first run\n"
             f"  TRAINER={run.trainer} CFG={run.cfg} SHOTS={run.shots} "
-            f"bash scripts/{script}.sh {run.training.dataset} {run.seed}")
+            f"bash scripts/{script}.sh {run.training.dataset} {run.seed}"
+        )
     return result["epochs"]
 
 
@@ -172,7 +186,8 @@ def check_same_settings(run, result, directory):
             if plain(node) != plain(literal(text)) and str(node).lower() != text.lower():
                 raise CommandError(
                     f"{run.label}: the finished run in {directory} has {key} {node}, not {text}; "
-                    "remove that folder, or set OUT to another one")
+                    "remove that folder, or set OUT to another one"
+                )
 
 
 def literal(text):

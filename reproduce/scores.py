@@ -1,4 +1,5 @@
 """From finished runs to documents: means over seeds, harmonic means, averages over datasets, the paper's numbers."""
+
 import statistics
 
 from reproduce import paper, recipes, timing
@@ -75,8 +76,9 @@ def average(columns, rows, wanted, printed=None):
         means[2] = None if None in means[:2] else harmonic_mean(*means[:2])
     printed = printed or dict.fromkeys(columns, (None, ()))
     seeds = [min(cells[i].seeds for cells in rows) for i in range(len(columns))]
-    return [Cell(mean, None, n if mean is not None else 0, wanted, *printed[column])
-            for column, mean, n in zip(columns, means, seeds)]
+    return [
+        Cell(mean, None, n if mean is not None else 0, wanted, *printed[column]) for column, mean, n in zip(columns, means, seeds)
+    ]
 
 
 def base_new_document(selection, out):
@@ -118,8 +120,10 @@ def few_shot_blocks(selection, out):
             rows.append((row.name, [cell(list(by_seed(cells[c], accuracy).values()), len(cells[c])) for c in columns]))
         blocks.append(Block(printed_name(dataset), columns, rows))
     if len(blocks) > 1:
-        rows = [(row.name, average(columns, [b.rows[i][1] for b in blocks], len(selection.seeds)))
-                for i, row in enumerate(selection.rows)]
+        rows = [
+            (row.name, average(columns, [b.rows[i][1] for b in blocks], len(selection.seeds)))
+            for i, row in enumerate(selection.rows)
+        ]
         blocks.insert(0, Block(f"Average of {len(blocks)}", columns, rows))
     return blocks
 
@@ -174,10 +178,12 @@ def caption(selection):
 
 def routing_document(selection, out, command):
     """Figure 5's values."""
-    routings = [(row, Routing(selection.run("base2new_train", row, dataset, selection.seeds[0])))
-                for row in selection.rows for dataset in selection.datasets]
-    missing = [Missing(row.name, (routing,), command(row, [routing]))
-               for row, routing in routings if routing.result(out) is None]
+    routings = [
+        (row, Routing(selection.run("base2new_train", row, dataset, selection.seeds[0])))
+        for row in selection.rows
+        for dataset in selection.datasets
+    ]
+    missing = [Missing(row.name, (routing,), command(row, [routing])) for row, routing in routings if routing.result(out) is None]
     blocks = routing_blocks([routing for _, routing in routings], out)
     notes = ("weights of all experts in per cent; left the true class, right the likeliest",)
     return Document(selection.experiment.name, caption(selection), blocks, notes, missing)

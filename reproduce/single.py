@@ -4,6 +4,7 @@ Environment variables: TRAINER (MoCoOp; zeroshot: ZeroshotCLIP), CFG (the publis
 (the dataset that a cross-dataset test was trained on), DATA (<project>/data), OUT (<project>/output). A relative DATA
 or OUT is relative to the caller's folder.
 """
+
 import os
 import sys
 from pathlib import Path
@@ -12,7 +13,6 @@ from reproduce import recipes
 from reproduce.errors import CommandError
 from reproduce.processes import foreground
 from reproduce.runs import Run, check_same_settings
-
 
 KINDS = {  # kind: (arguments of its script, what it does)
     "base2new_train": ("DATASET SEED", "train on the base classes and test on them"),
@@ -30,13 +30,15 @@ def add_arguments(commands):
     run = commands.add_parser("run", help="one run: what the scripts call", epilog=environment)
     kinds = run.add_subparsers(dest="kind", required=True, metavar="KIND")
     for kind, (arguments, about) in KINDS.items():
-        parser = kinds.add_parser(kind, usage=f"bash scripts/{kind}.sh {arguments} [KEY VALUE ...]", help=about,
-                                  description=about, epilog=environment)
+        parser = kinds.add_parser(
+            kind, usage=f"bash scripts/{kind}.sh {arguments} [KEY VALUE ...]", help=about, description=about, epilog=environment
+        )
         parser.add_argument("dataset", metavar="DATASET", help="file name in configs/datasets without .yaml")
         if "SEED" in arguments:
             parser.add_argument("seed", type=int, metavar="SEED")
-        parser.add_argument("opts", nargs="*", default=[], metavar="KEY VALUE",
-                            help="after the optional argument: config keys to set")
+        parser.add_argument(
+            "opts", nargs="*", default=[], metavar="KEY VALUE", help="after the optional argument: config keys to set"
+        )
 
 
 def data_folder():
@@ -68,8 +70,7 @@ def runs_of(args):
     setting = {"base": "base2new", "xd_t": "crossdataset"}.get(args.kind[:4], args.kind)
     cfg = os.environ.get("CFG") or recipes.default_cfg(trainer, source or args.dataset, setting, int(shots))
     seed = getattr(args, "seed", 1)
-    return [Run(args.kind, args.dataset, trainer, cfg, seed, int(shots), subset, source, tuple(opts))
-            for subset in subsets]
+    return [Run(args.kind, args.dataset, trainer, cfg, seed, int(shots), subset, source, tuple(opts)) for subset in subsets]
 
 
 def execute(run, data, out):

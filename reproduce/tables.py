@@ -1,4 +1,5 @@
 """`python -m reproduce table1 ... fig5`: a table or figure, ours beside the paper's; `--run` makes what is missing."""
+
 import dataclasses
 import os
 import shlex
@@ -7,7 +8,7 @@ from pathlib import Path
 
 from reproduce import figures, paper, recipes, scores
 from reproduce.errors import CommandError
-from reproduce.experiments import (EXPERIMENTS, RECIPES, Selection, chosen_rows, dataset_stem)
+from reproduce.experiments import EXPERIMENTS, RECIPES, Selection, chosen_rows, dataset_stem
 from reproduce.render import FORMATS, render
 from reproduce.routing_job import Routing
 from reproduce.single import data_folder, output_folder
@@ -22,8 +23,7 @@ Datasets: names in configs/datasets or in the paper; `letters digits textures sh
 def add_arguments(commands):
     """Add every table and figure to the sub-commands of the command line."""
     for experiment in EXPERIMENTS.values():
-        parser = commands.add_parser(experiment.name, help=experiment.caption, description=experiment.caption,
-                                     epilog=EPILOG)
+        parser = commands.add_parser(experiment.name, help=experiment.caption, description=experiment.caption, epilog=EPILOG)
         add_selection(parser)
         if experiment.setting == "crossdataset":
             parser.add_argument("--source", help="dataset to train on (default: imagenet; for built-in sets letters)")
@@ -38,27 +38,44 @@ def add_arguments(commands):
 def add_selection(parser):
     """Options that choose what is shown and made."""
     parser.add_argument("--datasets", nargs="+", help="default: the paper's")
-    parser.add_argument("--methods", nargs="+", metavar="ROW",
-                        help="rows, by their names; any other method of configs/trainers becomes a row")
+    parser.add_argument(
+        "--methods", nargs="+", metavar="ROW", help="rows, by their names; any other method of configs/trainers becomes a row"
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="default: 1 2 3")
-    parser.add_argument("--recipe", choices=RECIPES, default="paper",
-                        help="MoCoOp as its paper says, or as its released code does (default: %(default)s)")
-    parser.add_argument("--set", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"), dest="pairs",
-                        help="a setting for all runs; unless it is about the machine (MODEL.BACKBONE.PATH, ...), their "
-                             "folders are named by it. Paths in it are relative to the project")
+    parser.add_argument(
+        "--recipe",
+        choices=RECIPES,
+        default="paper",
+        help="MoCoOp as its paper says, or as its released code does (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--set",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("KEY", "VALUE"),
+        dest="pairs",
+        help="a setting for all runs; unless it is about the machine (MODEL.BACKBONE.PATH, ...), their "
+        "folders are named by it. Paths in it are relative to the project",
+    )
 
 
 def add_grid(parser):
     """Options of --run."""
     parser.add_argument("--run", action="store_true", help="make what is missing, with Ray")
-    parser.add_argument("--address", help="of a Ray cluster that sees the same folders; auto: the running one "
-                                          "(default: this machine alone)")
-    parser.add_argument("--gpus-per-run", type=float, metavar="N",
-                        help="0.25: four runs share a GPU (default: 1 where there are GPUs, else 0)")
+    parser.add_argument(
+        "--address", help="of a Ray cluster that sees the same folders; auto: the running one (default: this machine alone)"
+    )
+    parser.add_argument(
+        "--gpus-per-run", type=float, metavar="N", help="0.25: four runs share a GPU (default: 1 where there are GPUs, else 0)"
+    )
     parser.add_argument("--cpus-per-run", type=float, metavar="N", default=1, help="default: %(default)s")
     parser.add_argument("--retries", type=int, default=2, help="of a run that died (default: %(default)s)")
-    parser.add_argument("--no-cache-features", action="store_true",
-                        help="let every run encode its training images itself (the numbers are the same)")
+    parser.add_argument(
+        "--no-cache-features",
+        action="store_true",
+        help="let every run encode its training images itself (the numbers are the same)",
+    )
 
 
 def source_of(args, experiment, datasets):
@@ -87,6 +104,7 @@ def selection_of(args, experiment):
 
 def command_for(pairs, selection):
     """Function of (row, runs) -> the shell command that makes them. pairs: those of --set."""
+
     def command(row, runs):
         words = ["python", "-m", "reproduce", selection.experiment.name, "--methods", row.name]
         if selection.experiment.setting == "crossdataset":
@@ -98,6 +116,7 @@ def command_for(pairs, selection):
         for key, value in pairs:
             words += ["--set", key, value]
         return shlex.join([*words, "--run"])
+
     return command
 
 
@@ -106,8 +125,11 @@ def extra_jobs(selection, out, gpus):
     if selection.experiment.name == "table6":
         return [Timing(dataset, "cuda" if gpus else "cpu") for dataset in selection.datasets]
     if selection.experiment.name == "fig5":
-        return [Routing(selection.run("base2new_train", row, dataset, selection.seeds[0]))
-                for row in selection.rows for dataset in selection.datasets]
+        return [
+            Routing(selection.run("base2new_train", row, dataset, selection.seeds[0]))
+            for row in selection.rows
+            for dataset in selection.datasets
+        ]
     return []
 
 

@@ -1,4 +1,5 @@
 """Table 6's times as a job of the grid: `python -m benchmarks.inference_time` with a dataset's numbers."""
+
 import json
 import sys
 from dataclasses import dataclass

@@ -1,4 +1,5 @@
 """The methods, one file each. Every module in this folder is imported here: a new file is a new method."""
+
 import importlib
 import pkgutil
 

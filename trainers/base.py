@@ -3,6 +3,7 @@
 A method says what it learns (``build_learner``), its text features (``text_features``) and, where it is more than cross-entropy,
 its loss (``loss``). One frozen CLIP per run, one image encoding per step, text features once per evaluation.
 """
+
 import functools
 
 import torch
@@ -59,8 +60,10 @@ class PromptTrainer(TrainerX):
         doors = ("parse_batch_train", "parse_batch_test", "forward_backward", "model_inference", "run_epoch", "test")
         own = [door for door in doors if getattr(type(self), door) is not getattr(PromptTrainer, door)]
         if own:
-            raise UserError(f"{type(self).__name__} has a {own[0]} of its own, so it runs in one process: start it "
-                            "with python in place of torchrun")
+            raise UserError(
+                f"{type(self).__name__} has a {own[0]} of its own, so it runs in one process: start it "
+                "with python in place of torchrun"
+            )
 
     # -- what a method says --------------------------------------------------------------------------------------------------
 
@@ -141,7 +144,7 @@ class PromptTrainer(TrainerX):
         """The words that a context starts from, or None for a random start."""
         words = self.options.CTX_INIT
         if words and not isinstance(words, str):
-            raise UserError(f"TRAINER.{self.section}.CTX_INIT {words!r}: give the words themselves, e.g. \"a photo of a\"")
+            raise UserError(f'TRAINER.{self.section}.CTX_INIT {words!r}: give the words themselves, e.g. "a photo of a"')
         return words.replace("_", " ") if words else None
 
     def initial_context(self):

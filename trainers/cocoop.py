@@ -1,4 +1,5 @@
 """CoCoOp: a context that depends on the image (Zhou et al., Conditional Prompt Learning for Vision-Language Models, 2022)."""
+
 from collections import OrderedDict
 
 import torch

@@ -1,4 +1,5 @@
 """CoOp: learn the words around the class name (Zhou et al., Learning to Prompt for Vision-Language Models, IJCV 2022)."""
+
 import torch
 from torch import nn
 from yacs.config import CfgNode as CN
@@ -40,7 +41,7 @@ class CoOp(PromptTrainer):
         if cfg.TRAINER.COOP.CLASS_TOKEN_POSITION not in POSITIONS:
             raise UserError(
                 f'TRAINER.COOP.CLASS_TOKEN_POSITION "{cfg.TRAINER.COOP.CLASS_TOKEN_POSITION}": '
-                f'choose one of {", ".join(POSITIONS)}'
+                f"choose one of {', '.join(POSITIONS)}"
             )
 
     def build_learner(self, classnames):

@@ -3,6 +3,7 @@
 Bit for bit what it would compute: a batch's features depend in their last bits on the other images of the batch and on
 the machine, so an entry belongs to one sequence of batches (with the seeds of their augmentation) and one arithmetic.
 """
+
 import contextlib
 import hashlib
 import os
@@ -106,8 +107,10 @@ class ImageFeatures:
 
         tensors, read = self.cache.fetch(f"Image features of {kind}", identity, files_stamp(paths), compute)
         if views:
-            self._say(f"Image features of training views: {'read from' if read else 'encoded;'} {self.cache.folder}"
-                      f"{'' if read else ' keeps what it has room for'}")
+            self._say(
+                f"Image features of training views: {'read from' if read else 'encoded;'} {self.cache.folder}"
+                f"{'' if read else ' keeps what it has room for'}"
+            )
         else:
             size = megabytes(sum(t.numel() * t.element_size() for t in tensors.values()))
             total = f"{self.cache.folder} (which holds {megabytes(self.cache.size())})"

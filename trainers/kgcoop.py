@@ -1,4 +1,5 @@
 """KgCoOp: CoOp near the hard templates (Yao et al., Visual-Language Prompt Tuning with Knowledge-guided Context, 2023)."""
+
 import torch.nn.functional as F
 from yacs.config import CfgNode as CN
 

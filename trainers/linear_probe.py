@@ -1,4 +1,5 @@
 """Linear probe: logistic regression on frozen CLIP image features, with CoOp's search for the regularisation."""
+
 import time
 import warnings
 

@@ -3,6 +3,7 @@
 One soft prompt ("expert") per group of hard templates; a linear router looks at the image and picks k of them. Equations are
 the paper's. Where the released code does otherwise, a switch says so; ``configs/trainers/MoCoOp`` has both recipes.
 """
+
 import torch
 import torch.nn.functional as F
 

@@ -1,4 +1,5 @@
 """MoCoOp's mixture and losses as functions of features. B images, C classes, G experts, I templates, E feature width."""
+
 import math
 
 import torch

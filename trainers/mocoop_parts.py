@@ -1,4 +1,5 @@
 """MoCoOp's parts: its configuration keys, what it learns, and where its template groups come from."""
+
 import random
 
 import torch

@@ -1,4 +1,5 @@
 """ProGrad: CoOp whose gradient never works against zero-shot CLIP (Zhu et al., Prompt-aligned Gradient, ICCV 2023)."""
+
 import torch
 import torch.nn.functional as F
 from yacs.config import CfgNode as CN
@@ -41,7 +42,7 @@ class ProGrad(CoOp):
         if len(ids) > n_ctx:
             raise UserError(f'TRAINER.COOP.N_CTX {n_ctx} is too small: the template "{words}" alone has {len(ids)} tokens')
         init = torch.zeros(n_ctx, self.clip.width, device=self.device)
-        init[n_ctx - len(ids):] = self.clip.text.embed(torch.tensor(ids, device=self.device))
+        init[n_ctx - len(ids) :] = self.clip.text.embed(torch.tensor(ids, device=self.device))
         return n_ctx, init, " ".join(["X"] * (n_ctx - len(ids)) + [words])
 
     def build_learner(self, classnames):

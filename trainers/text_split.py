@@ -3,6 +3,7 @@
 The prompts, expert after expert and class after class, are cut into one run of neighbours per process: most of what
 they share at the front stays together.
 """
+
 from dataclasses import dataclass, replace
 
 import torch

@@ -1,4 +1,5 @@
 """Zero-shot CLIP: hard templates, nothing learned (Radford et al., 2021; templates as in the repository CoOp)."""
+
 from yacs.config import CfgNode as CN
 
 from dassl.engine import TRAINER_REGISTRY

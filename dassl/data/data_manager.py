@@ -96,9 +96,7 @@ class DataManager:
         self.train_loader_x = train_loader(dataset.train_x, loader.TRAIN_X)
         self.train_loader_u = None
         if dataset.train_u:
-            self.train_loader_u = train_loader(
-                dataset.train_u, loader.TRAIN_X if loader.TRAIN_U.SAME_AS_X else loader.TRAIN_U
-            )
+            self.train_loader_u = train_loader(dataset.train_u, loader.TRAIN_X if loader.TRAIN_U.SAME_AS_X else loader.TRAIN_U)
         self.val_loader = eval_loader(dataset.val) if dataset.val else None
         self.test_loader = eval_loader(dataset.test)
 

@@ -265,7 +265,7 @@ class TrainerBase:
         points = ResumePoints(self.output_dir) if getattr(self, "output_dir", "") and parallel.is_main() else None
         self.epoch = max(self.start_epoch - 1, 0)
         self._in_epochs = True
-        for self.epoch in range(self.start_epoch, self.max_epoch):
+        for self.epoch in range(self.start_epoch, self.max_epoch):  # noqa: B020
             self._set_data_epoch()
             self.before_epoch()
             self.run_epoch()

@@ -104,9 +104,7 @@ def _commit():
     """Return the commit of the code, or None outside a git checkout."""
     folder = Path(__file__).resolve().parent
     try:
-        git = subprocess.run(
-            ["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10
-        )
+        git = subprocess.run(["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return git.stdout.strip() or None

@@ -94,20 +94,14 @@ class Classification(EvaluatorBase):
     def per_class(self):
         """Return {label: (correct, total)} for the labels that occur."""
         true, pred = np.asarray(self._y_true), np.asarray(self._y_pred)
-        return {
-            int(label): (int((pred[true == label] == label).sum()), int((true == label).sum()))
-            for label in np.unique(true)
-        }
+        return {int(label): (int((pred[true == label] == label).sum()), int((true == label).sum())) for label in np.unique(true)}
 
     def _print_per_class(self):
         print("=> per-class result")
         accs = []
         for label, (correct, total) in self.per_class().items():
             accs.append(100.0 * correct / total)
-            print(
-                f"* class: {label} ({self._lab2cname[label]})\ttotal: {total:,}\t"
-                f"correct: {correct:,}\tacc: {accs[-1]:.1f}%"
-            )
+            print(f"* class: {label} ({self._lab2cname[label]})\ttotal: {total:,}\tcorrect: {correct:,}\tacc: {accs[-1]:.1f}%")
         mean = float(np.mean(accs))
         print(f"* average: {mean:.1f}%")
         return mean

@@ -21,7 +21,7 @@ def build_optimizer(model, optim_cfg, param_groups=None):
         if isinstance(param_groups, nn.Module):
             param_groups = param_groups.parameters()
     elif optim_cfg.STAGED_LR:
-        warnings.warn("STAGED_LR is ignored: param_groups are given")
+        warnings.warn("STAGED_LR is ignored: param_groups are given", stacklevel=2)
 
     common = {"lr": optim_cfg.LR, "weight_decay": optim_cfg.WEIGHT_DECAY}
     betas = (optim_cfg.ADAM_BETA1, optim_cfg.ADAM_BETA2)

@@ -126,9 +126,8 @@ def _load_restricted(file, **kwargs):
 
 
 # torch.load takes a module that offers these two names.
-_restricted_pickle = types.SimpleNamespace(
-    Unpickler=_CheckpointUnpickler, load=_load_restricted, __name__="restricted_pickle"
-)
+_restricted_pickle = types.SimpleNamespace(Unpickler=_CheckpointUnpickler, load=_load_restricted, __name__="restricted_pickle")
+
 
 def safe_pickle_load(path, allow=None):
     """Read the pickle file ``path`` with an allow-list.

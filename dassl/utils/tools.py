@@ -76,7 +76,7 @@ def check_isfile(fpath):
     """Return whether ``fpath`` is a file, with a warning when it is not."""
     isfile = osp.isfile(fpath)
     if not isfile:
-        warnings.warn(f"No file found at {fpath}")
+        warnings.warn(f"No file found at {fpath}", stacklevel=2)
     return isfile
 
 

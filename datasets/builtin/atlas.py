@@ -4,6 +4,7 @@
 datasets.builtin.atlas` draws both files anew; that changes the data, so the pixel hashes in `sets.py` and the model
 have to be made anew too.
 """
+
 import json
 from functools import lru_cache
 from pathlib import Path
@@ -43,18 +44,18 @@ def load_atlas():
     first = sum(map(len, sprites.values()))
     count = sum(map(len, textures.values()))
     masks = np.pad(cells[:first], ((0, 0), (1, 1), (1, 1)))
-    return Atlas(masks, sprites, cells[first:first + count], textures)
+    return Atlas(masks, sprites, cells[first : first + count], textures)
 
 
 def draw_atlas():
     """Draw all cells. Returns the sheet (uint8 [rows * 64, 20 * 64]) and the index that goes with it."""
     from . import patterns, shapes
+
     sprites, textures = shapes.draw_all(), patterns.draw_all()
     cells = np.stack([cell for part in (sprites, textures) for cells in part.values() for cell in cells])
     cells = np.pad(cells, ((0, -len(cells) % COLUMNS), (0, 0), (0, 0)))
     sheet = cells.reshape(-1, COLUMNS, CELL, CELL).swapaxes(1, 2).reshape(-1, COLUMNS * CELL)
-    index = {key: [[name, len(part[name])] for name in part]
-             for key, part in (("sprites", sprites), ("textures", textures))}
+    index = {key: [[name, len(part[name])] for name in part] for key, part in (("sprites", sprites), ("textures", textures))}
     return sheet, index
 
 

@@ -7,6 +7,7 @@
 A set is written to a temporary folder, which is renamed when it is complete: a run that is killed leaves no half set,
 and of two runs that start together one keeps its copy and the other drops its own, which holds the same images.
 """
+
 import errno
 import os
 import shutil
@@ -25,6 +26,7 @@ def write_images(name, parts, folder):
     from PIL import Image
 
     from .sets import CLASSES
+
     split = {}
     for part, (images, labels) in parts.items():
         split[part], count = [], {}
@@ -51,6 +53,7 @@ def write_set(name, folder, split_file=""):
         UserError: the folder holds something else, or can't be written.
     """
     from . import sets
+
     parts = sets.make(name)
     root = os.path.dirname(folder)
     temporary = None
@@ -67,8 +70,10 @@ def write_set(name, folder, split_file=""):
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise UserError(f"cannot write the built-in set {folder}: {error.strerror or error}") from error
         if not os.path.exists(os.path.join(folder, MANIFEST)):
-            raise UserError(f"{folder} is in the way: it isn't the built-in set {name} that is to be made there "
-                            f"(it has no {MANIFEST}); move or remove it, or give another --root") from error
+            raise UserError(
+                f"{folder} is in the way: it isn't the built-in set {name} that is to be made there "
+                f"(it has no {MANIFEST}); move or remove it, or give another --root"
+            ) from error
     finally:
         if temporary and os.path.isdir(temporary):
             shutil.rmtree(temporary)
@@ -77,13 +82,18 @@ def write_set(name, folder, split_file=""):
 def check_pixels(name, folder):
     """Print a note if the set in `folder` isn't pixel for pixel the one that published results were made with."""
     from .sets import PIXELS
+
     manifest = read_json(os.path.join(folder, MANIFEST))
     if not isinstance(manifest, dict) or manifest.get("set") != name:
-        raise UserError(f"{os.path.join(folder, MANIFEST)} doesn't describe the built-in set {name}; remove {folder}, "
-                        f"and the next run makes it anew")
+        raise UserError(
+            f"{os.path.join(folder, MANIFEST)} doesn't describe the built-in set {name}; remove {folder}, "
+            f"and the next run makes it anew"
+        )
     if manifest.get("pixels") != PIXELS[name]:
-        print(f"Note: the images in {folder} differ from those that the published results were made with (another "
-              f"version of this program, NumPy, Pillow or scikit-learn made them); remove the folder to make them anew")
+        print(
+            f"Note: the images in {folder} differ from those that the published results were made with (another "
+            f"version of this program, NumPy, Pillow or scikit-learn made them); remove the folder to make them anew"
+        )
 
 
 class BuiltinDataset(SplitDataset):
@@ -112,8 +122,10 @@ class BuiltinDataset(SplitDataset):
         try:
             super().require_images(parts)
         except UserError as error:
-            raise UserError(f"{type(self).__name__}: images of this built-in set are missing from {self.image_dir}; "
-                            f"remove {self.dataset_dir}, and the next run makes it anew") from error
+            raise UserError(
+                f"{type(self).__name__}: images of this built-in set are missing from {self.image_dir}; "
+                f"remove {self.dataset_dir}, and the next run makes it anew"
+            ) from error
 
 
 class BuiltinTestSet(BuiltinDataset):
@@ -127,14 +139,20 @@ class BuiltinTestSet(BuiltinDataset):
     def load_split(self):
         """The test images, twice; no val."""
         from .sets import CLASSES
+
         names = CLASSES[os.path.basename(self.dataset_dir)]
         folders = {name.replace(" ", "_"): label for label, name in enumerate(names)}
         found = list_class_folders(self.image_dir) if os.path.isdir(self.image_dir) else []
         if sorted(found) != sorted(folders):
-            raise UserError(f"{type(self).__name__}: {self.image_dir} must hold the {len(names)} class folders of this "
-                            f"built-in set; remove {self.dataset_dir}, and the next run makes it anew")
-        test = [Item(impath=os.path.join(self.image_dir, folder, image), label=label, classname=names[label])
-                for folder, label in folders.items() for image in list_images(os.path.join(self.image_dir, folder))]
+            raise UserError(
+                f"{type(self).__name__}: {self.image_dir} must hold the {len(names)} class folders of this "
+                f"built-in set; remove {self.dataset_dir}, and the next run makes it anew"
+            )
+        test = [
+            Item(impath=os.path.join(self.image_dir, folder, image), label=label, classname=names[label])
+            for folder, label in folders.items()
+            for image in list_images(os.path.join(self.image_dir, folder))
+        ]
         return test, [], test
 
     def sample(self, cfg, train, val, test):

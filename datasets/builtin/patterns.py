@@ -3,6 +3,7 @@
 Like `shapes`, this runs only when the atlas is drawn anew. Names that start with "_" are backgrounds that no caption
 names.
 """
+
 import numpy as np
 
 TILE = 64
@@ -16,7 +17,7 @@ def sigmoid(z, slope):
 
 def bumps(z, width):
     """Narrow bumps of height 1, one a period of z."""
-    return np.exp(-((np.mod(z, 1) - .5) / width) ** 2)
+    return np.exp(-(((np.mod(z, 1) - 0.5) / width) ** 2))
 
 
 def fourier_noise(rng, low, high, falloff=1.0):
@@ -32,8 +33,7 @@ def cells(rng, count):
     """Periodic Voronoi cells: distances to all seeds, nearest first [count, 64, 64], and the nearest seed [64, 64]."""
     y, x = np.mgrid[0:TILE, 0:TILE]
     half = TILE / 2
-    d = np.stack([np.hypot((x - a + half) % TILE - half, (y - b + half) % TILE - half)
-                  for a, b in rng.random((count, 2)) * TILE])
+    d = np.stack([np.hypot((x - a + half) % TILE - half, (y - b + half) % TILE - half) for a, b in rng.random((count, 2)) * TILE])
     return np.sort(d, 0), d.argmin(0)
 
 
@@ -45,18 +45,18 @@ def regular_tiles(variant):
     return {
         "plain": np.ones((TILE, TILE)),
         "striped": sigmoid(np.sin(TAU * f * x), 6),
-        "lined": 1 - bumps(x * f, .09),
+        "lined": 1 - bumps(x * f, 0.09),
         "banded": banded,
         "checkered": sigmoid(np.sin(TAU * f * x) * np.sin(TAU * f * y), 12),
-        "grid": 1 - np.maximum(bumps(x * f, .1), bumps(y * f, .1)),
-        "dotted": sigmoid(.3 - np.hypot(np.mod(x * f, 1) - .5, np.mod(y * f, 1) - .5), 25),
-        "zigzagged": sigmoid(np.sin(TAU * (f * y + 1.8 * np.abs(np.mod(x * f, 1) - .5))), 6),
-        "wavy": sigmoid(np.sin(TAU * (f * y + .35 * np.sin(TAU * 2 * x))), 6),
-        "woven": np.where(over, .5 - .5 * np.cos(TAU * f * 2 * x), .5 - .5 * np.cos(TAU * f * 2 * y)),
-        "scaly": np.hypot(np.mod(x * f + np.floor(y * f * 2) % 2 * .5, 1) - .5, np.mod(y * f * 2, 1) * .55) / .7,
-        "bricked": 1 - np.maximum(bumps(y * f, .1), bumps(x * f + .5 * (np.floor(y * f + .5) % 2), .08)),
-        "crosshatched": 1 - np.maximum(bumps((x + y) * f, .1), bumps((x - y) * f, .1)),
-        "spiralled": sigmoid(np.sin(TAU * np.hypot(x - .5, y - .5) * f * 1.6 + np.arctan2(y - .5, x - .5)), 5),
+        "grid": 1 - np.maximum(bumps(x * f, 0.1), bumps(y * f, 0.1)),
+        "dotted": sigmoid(0.3 - np.hypot(np.mod(x * f, 1) - 0.5, np.mod(y * f, 1) - 0.5), 25),
+        "zigzagged": sigmoid(np.sin(TAU * (f * y + 1.8 * np.abs(np.mod(x * f, 1) - 0.5))), 6),
+        "wavy": sigmoid(np.sin(TAU * (f * y + 0.35 * np.sin(TAU * 2 * x))), 6),
+        "woven": np.where(over, 0.5 - 0.5 * np.cos(TAU * f * 2 * x), 0.5 - 0.5 * np.cos(TAU * f * 2 * y)),
+        "scaly": np.hypot(np.mod(x * f + np.floor(y * f * 2) % 2 * 0.5, 1) - 0.5, np.mod(y * f * 2, 1) * 0.55) / 0.7,
+        "bricked": 1 - np.maximum(bumps(y * f, 0.1), bumps(x * f + 0.5 * (np.floor(y * f + 0.5) % 2), 0.08)),
+        "crosshatched": 1 - np.maximum(bumps((x + y) * f, 0.1), bumps((x - y) * f, 0.1)),
+        "spiralled": sigmoid(np.sin(TAU * np.hypot(x - 0.5, y - 0.5) * f * 1.6 + np.arctan2(y - 0.5, x - 0.5)), 5),
         "_ramp": np.abs(2 * x - 1),
     }
 
@@ -69,12 +69,12 @@ def random_tiles(rng):
         "cracked": sigmoid(few[1] - few[0] - 2, 1.5),
         "crystalline": rng.random(26)[owner],
         "bubbly": many[0] / 6,
-        "blotchy": sigmoid(fourier_noise(rng, 1, 5) - .2, 8),
+        "blotchy": sigmoid(fourier_noise(rng, 1, 5) - 0.2, 8),
         "flecked": sigmoid(fourier_noise(rng, 14, 30, 0) - 1.3, 6),
-        "marbled": np.abs(np.sin(TAU * (1.5 * x + .5 * fourier_noise(rng, 1, 4, 1.5)))),
+        "marbled": np.abs(np.sin(TAU * (1.5 * x + 0.5 * fourier_noise(rng, 1, 4, 1.5)))),
         "swirly": sigmoid(np.sin(1.25 * TAU * fourier_noise(rng, 2, 5)), 5),
         "_clouds": sigmoid(fourier_noise(rng, 1, 20, 1.6), 1.2),
-        "_grain": sigmoid(fourier_noise(rng, 3, 12, .5), 1.5),
+        "_grain": sigmoid(fourier_noise(rng, 3, 12, 0.5), 1.5),
     }
 
 

@@ -4,6 +4,7 @@ One object (a mask of the atlas, filled with a texture in two colours) lies on a
 small distractor near the border; then the scene's style is applied. Everything random comes from the generator that
 is passed in.
 """
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ from .styles import STYLE_ID, apply_styles
 
 SIDE = 48
 F = np.float32
-_axis = ((np.arange(SIDE) + .5) / SIDE * 2 - 1).astype(F)
+_axis = ((np.arange(SIDE) + 0.5) / SIDE * 2 - 1).astype(F)
 GRID_X, GRID_Y = np.tile(_axis, SIDE)[None], np.repeat(_axis, SIDE)[None]  # [1, 2304] pixel centres in -1..1
 FULL_FRAME = -1  # as a sprite: the texture fills the image
 NOTHING = -1  # as a distractor
@@ -22,6 +23,7 @@ NOTHING = -1  # as a distractor
 @dataclass
 class Scenes:
     """n scenes. Colours are float32 [n, 3] in 0..1; a texture t mixes two colours as c1 t + c2 (1 - t)."""
+
     sprite: np.ndarray  # [n] row of the atlas' masks, or FULL_FRAME
     style: np.ndarray  # [n] index into STYLES
     texture: np.ndarray  # [n] row of the atlas' tiles
@@ -36,12 +38,13 @@ class Scenes:
 @dataclass(frozen=True)
 class Pose:
     """How much objects vary; uniform in these limits."""
-    rotation: float = 20.  # degrees to either side
-    scale: tuple = (.45, .75)  # half the object's side, of the image's half side
-    shift: float = .25
-    shear: float = .15  # also of the logarithm of the aspect ratio
-    warp: float = 0.  # amplitude of a sine wave across the object, of its half side
-    noise: float = .02  # deviation of the pixel noise
+
+    rotation: float = 20.0  # degrees to either side
+    scale: tuple = (0.45, 0.75)  # half the object's side, of the image's half side
+    shift: float = 0.25
+    shear: float = 0.15  # also of the logarithm of the aspect ratio
+    warp: float = 0.0  # amplitude of a sine wave across the object, of its half side
+    noise: float = 0.02  # deviation of the pixel noise
 
 
 def column(values):
@@ -52,8 +55,8 @@ def sample_masks(rows, u, v, masks=None):
     """Bilinear look-up in the atlas' masks (or `masks`, [m, 66, 66]) at u, v in -1..1 (0 outside). [n, pixels]"""
     masks = load_atlas().masks if masks is None else masks
     side = masks.shape[1]
-    x = np.clip((u * F(.5) + F(.5)) * F(CELL) + F(.5), 0, F(CELL + .999))
-    y = np.clip((v * F(.5) + F(.5)) * F(CELL) + F(.5), 0, F(CELL + .999))
+    x = np.clip((u * F(0.5) + F(0.5)) * F(CELL) + F(0.5), 0, F(CELL + 0.999))
+    y = np.clip((v * F(0.5) + F(0.5)) * F(CELL) + F(0.5), 0, F(CELL + 0.999))
     i, j = x.astype(np.int32), y.astype(np.int32)
     a, b = x - i, y - j
     flat = masks.ravel()
@@ -86,16 +89,16 @@ def object_coordinates(rng, style, pose):
 
     scale = rng.uniform(*pose.scale, n)
     scale = np.where(styled("close-up"), rng.uniform(1.15, 1.5, n), scale)
-    scale = np.where(styled("large"), rng.uniform(.85, 1., n), scale)
-    scale = np.where(styled("small"), rng.uniform(.22, .34, n), scale)
-    scale = np.where(styled("cropped"), np.maximum(scale, .65), scale)
-    scale = np.where(styled("good"), .7, scale)
+    scale = np.where(styled("large"), rng.uniform(0.85, 1.0, n), scale)
+    scale = np.where(styled("small"), rng.uniform(0.22, 0.34, n), scale)
+    scale = np.where(styled("cropped"), np.maximum(scale, 0.65), scale)
+    scale = np.where(styled("good"), 0.7, scale)
     centre = rng.uniform(-1, 1, (2, n)) * pose.shift
     towards = rng.uniform(0, 2 * np.pi, n)
-    centre = np.where(styled("cropped"), .7 * np.stack([np.cos(towards), np.sin(towards)]), centre)
-    centre = np.where(styled("good"), centre * .2, centre)
+    centre = np.where(styled("cropped"), 0.7 * np.stack([np.cos(towards), np.sin(towards)]), centre)
+    centre = np.where(styled("good"), centre * 0.2, centre)
     angle = np.deg2rad(rng.uniform(-1, 1, n) * pose.rotation)
-    angle = np.where(styled("good"), angle * .3, angle)
+    angle = np.where(styled("good"), angle * 0.3, angle)
     aspect = np.exp(rng.uniform(-1, 1, n) * pose.shear)
     shear = rng.uniform(-1, 1, n) * pose.shear
     c, s = np.cos(angle) / scale, np.sin(angle) / scale
@@ -111,7 +114,7 @@ def object_coordinates(rng, style, pose):
 def warped(rng, u, v, amplitude):
     """Bend the coordinates by one sine wave each way, of random strength, frequency and phase per image."""
     a = rng.uniform(0, amplitude, (2, len(u)))
-    k = rng.uniform(2., 4., (2, len(u)))
+    k = rng.uniform(2.0, 4.0, (2, len(u)))
     phase = rng.uniform(0, 2 * np.pi, (2, len(u)))
     u = u + column(a[0]) * np.sin(column(k[0]) * v + column(phase[0]))
     return u, v + column(a[1]) * np.sin(column(k[1]) * u + column(phase[1]))
@@ -123,18 +126,19 @@ def tiled_where_many(rng, style, u, v):
     n = len(many)
     times = column(rng.integers(2, 4, n))
     for target, grid in ((u, GRID_X), (v, GRID_Y)):
-        target[many] = (np.mod((grid + column(rng.uniform(-.3, .3, n))) * times + 1, 2) - 1) * F(1.15)
+        target[many] = (np.mod((grid + column(rng.uniform(-0.3, 0.3, n))) * times + 1, 2) - 1) * F(1.15)
     return u, v
 
 
 def background(rng, scenes):
     """[n, 2304, 3]"""
     n = len(scenes.style)
-    angle, scale = rng.uniform(0, 2 * np.pi, n), rng.uniform(.35, .7, n)
+    angle, scale = rng.uniform(0, 2 * np.pi, n), rng.uniform(0.35, 0.7, n)
     c, s = column(np.cos(angle) * scale), column(np.sin(angle) * scale)
     offset = rng.random((2, n))
-    t = sample_tiles(scenes.back_texture, c * GRID_X + s * GRID_Y + column(offset[0]),
-                     c * GRID_Y - s * GRID_X + column(offset[1]))
+    t = sample_tiles(
+        scenes.back_texture, c * GRID_X + s * GRID_Y + column(offset[0]), c * GRID_Y - s * GRID_X + column(offset[1])
+    )
     return mix(scenes.back_colours, t)
 
 
@@ -142,7 +146,7 @@ def add_distractors(rng, image, scenes):
     """A small second object near the border, in place."""
     chosen = np.flatnonzero(scenes.distractor != NOTHING)
     n = len(chosen)
-    angle, size, distance = rng.uniform(0, 2 * np.pi, n), rng.uniform(.2, .32, n), rng.uniform(.7, .9, n)
+    angle, size, distance = rng.uniform(0, 2 * np.pi, n), rng.uniform(0.2, 0.32, n), rng.uniform(0.7, 0.9, n)
     u = (GRID_X - column(distance * np.cos(angle))) / column(size)
     v = (GRID_Y - column(distance * np.sin(angle))) / column(size)
     mask = sample_masks(scenes.distractor[chosen], u, v)[..., None]
@@ -156,7 +160,7 @@ def render(rng, scenes, pose=Pose(), masks=None):
     full = scenes.sprite == FULL_FRAME
     mask = sample_masks(np.where(full, 0, scenes.sprite), u, v, masks)  # [n, 2304]
     mask[full] = 1
-    half = column(scenes.texture_scale) * F(.5)
+    half = column(scenes.texture_scale) * F(0.5)
     image = background(rng, scenes)
     add_distractors(rng, image, scenes)
     mask_ = mask[..., None]
@@ -164,4 +168,4 @@ def render(rng, scenes, pose=Pose(), masks=None):
     image = image.astype(F, copy=False).reshape(n, SIDE, SIDE, 3)
     image = apply_styles(image, mask.reshape(n, SIDE, SIDE), scenes.style, rng)
     image = image + rng.normal(0, pose.noise, image.shape).astype(F)
-    return (np.clip(image, 0, 1) * 255 + F(.5)).astype(np.uint8)
+    return (np.clip(image, 0, 1) * 255 + F(0.5)).astype(np.uint8)

@@ -7,6 +7,7 @@ gain. Noise per image would only blur both.
 
 Images are a function of the set's name. `PIXELS` holds the hash that they had when the published tables were made.
 """
+
 import hashlib
 from dataclasses import dataclass
 
@@ -22,8 +23,8 @@ TRAIN, VAL, TEST = 40, 8, 30  # images per class of a drawn set; train is a pool
 STYLE_TEST = 20  # images per class of a test-only set
 DIGITS_TRAIN, DIGITS_VAL = 50, 10  # of about 180 per class; the rest is for testing
 DIGIT_PIXEL = 5  # side of a digit's pixel
-CHALK, BOARD = (.9, .9, .8), (.1, .3, .2)
-PHOTO_SHARE = .7  # the other images of a drawn set have one of the other styles
+CHALK, BOARD = (0.9, 0.9, 0.8), (0.1, 0.3, 0.2)
+PHOTO_SHARE = 0.7  # the other images of a drawn set have one of the other styles
 CLASS_SEED = 99  # seed of the classes' prototypes
 
 PARTS = ("train", "val", "test")
@@ -42,28 +43,33 @@ PIXELS = {
 @dataclass(frozen=True)
 class Shift:
     """What all images of a drawn set have in common. Colours are means; they vary by .08 from image to image."""
+
     colours: tuple
     back_colours: tuple
     pose: Pose
     texture_scale: tuple
-    warp: float = 0.  # how far a class's prototype is bent
+    warp: float = 0.0  # how far a class's prototype is bent
 
 
-OBJECT_COLOURS = ((.95, .75, .25), (.75, .25, .35)), ((.12, .2, .3), (.3, .4, .35))
-OBJECT_POSE = Pose(rotation=12, scale=(.5, .75), shift=.2, shear=.08)
-LETTER_SHIFT = Shift(*OBJECT_COLOURS, OBJECT_POSE, (.6, 1.2), warp=.15)
-SHAPE_SHIFT = Shift(*OBJECT_COLOURS, OBJECT_POSE, (.6, 1.2), warp=.16)
-TEXTURE_SHIFT = Shift(((.8, .7, .5), (.35, .25, .2)), ((.8, .7, .5), (.8, .7, .5)),
-                      Pose(rotation=20, scale=(.6, .8), shear=.3), (1.1, 1.5))
+OBJECT_COLOURS = ((0.95, 0.75, 0.25), (0.75, 0.25, 0.35)), ((0.12, 0.2, 0.3), (0.3, 0.4, 0.35))
+OBJECT_POSE = Pose(rotation=12, scale=(0.5, 0.75), shift=0.2, shear=0.08)
+LETTER_SHIFT = Shift(*OBJECT_COLOURS, OBJECT_POSE, (0.6, 1.2), warp=0.15)
+SHAPE_SHIFT = Shift(*OBJECT_COLOURS, OBJECT_POSE, (0.6, 1.2), warp=0.16)
+TEXTURE_SHIFT = Shift(
+    ((0.8, 0.7, 0.5), (0.35, 0.25, 0.2)),
+    ((0.8, 0.7, 0.5), (0.8, 0.7, 0.5)),
+    Pose(rotation=20, scale=(0.6, 0.8), shear=0.3),
+    (1.1, 1.5),
+)
 
 DIGIT_CLASSES = sorted(DIGIT_NAMES)  # alphabetical, as in every set
 SHAPE_NAMES = sorted(OBJECT_NAMES)[:30]
 TEXTURE_NAMES = sorted(PATTERN_NAMES)
 
 
-def bent_prototypes(names, warp, rotation=22., aspect=.8, shear=.2):
+def bent_prototypes(names, warp, rotation=22.0, aspect=0.8, shear=0.2):
     """One new mask per class, [n, 66, 66]: leaning as all of its set do, and bent in a way of its own."""
-    axis = (np.arange(CELL) + .5) / CELL * 2 - 1
+    axis = (np.arange(CELL) + 0.5) / CELL * 2 - 1
     x, y = np.meshgrid(axis, axis)
     c, s = np.cos(np.deg2rad(rotation)) * 1.1, np.sin(np.deg2rad(rotation)) * 1.1
     masks = []
@@ -80,7 +86,7 @@ def bent_prototypes(names, warp, rotation=22., aspect=.8, shear=.2):
 
 def near(rng, colours, n):
     """Two colours [n, 3] close to the given two."""
-    return tuple(np.clip(np.array(c) + rng.normal(0, .08, (n, 3)), 0, 1).astype(F) for c in colours)
+    return tuple(np.clip(np.array(c) + rng.normal(0, 0.08, (n, 3)), 0, 1).astype(F) for c in colours)
 
 
 def mixed_styles(rng, n, style, without=()):
@@ -98,12 +104,20 @@ def tile_rows(rng, names):
 def draw_objects(rng, labels, names, shift, style=None):
     """Images uint8 [n, 48, 48, 3] of bent prototypes before clouds."""
     n = len(labels)
-    distractor = np.where(rng.random(n) < .2, rng.integers(0, len(OBJECT_NAMES), n), NOTHING)
+    distractor = np.where(rng.random(n) < 0.2, rng.integers(0, len(OBJECT_NAMES), n), NOTHING)
     atlas_size = len(load_atlas().masks)
     masks = np.concatenate([load_atlas().masks, bent_prototypes(names, shift.warp)])
-    scenes = Scenes(atlas_size + labels, mixed_styles(rng, n, style), tile_rows(rng, ["_ramp"] * n),
-                    rng.uniform(*shift.texture_scale, n), near(rng, shift.colours, n), tile_rows(rng, ["_clouds"] * n),
-                    near(rng, shift.back_colours, n), distractor, rng.random((n, 3)).astype(F))
+    scenes = Scenes(
+        atlas_size + labels,
+        mixed_styles(rng, n, style),
+        tile_rows(rng, ["_ramp"] * n),
+        rng.uniform(*shift.texture_scale, n),
+        near(rng, shift.colours, n),
+        tile_rows(rng, ["_clouds"] * n),
+        near(rng, shift.back_colours, n),
+        distractor,
+        rng.random((n, 3)).astype(F),
+    )
     return render(rng, scenes, shift.pose, masks)
 
 
@@ -111,9 +125,17 @@ def draw_textures(rng, labels, names, shift, style=None):
     """Images uint8 [n, 48, 48, 3] that a texture fills."""
     n = len(labels)
     style = mixed_styles(rng, n, style, (*POSED, "sketch", "cartoon"))
-    scenes = Scenes(np.full(n, FULL_FRAME), style, tile_rows(rng, [names[i] for i in labels]),
-                    rng.uniform(*shift.texture_scale, n), near(rng, shift.colours, n), tile_rows(rng, ["plain"] * n),
-                    near(rng, shift.back_colours, n), np.full(n, NOTHING), np.zeros((n, 3), F))
+    scenes = Scenes(
+        np.full(n, FULL_FRAME),
+        style,
+        tile_rows(rng, [names[i] for i in labels]),
+        rng.uniform(*shift.texture_scale, n),
+        near(rng, shift.colours, n),
+        tile_rows(rng, ["plain"] * n),
+        near(rng, shift.back_colours, n),
+        np.full(n, NOTHING),
+        np.zeros((n, 3), F),
+    )
     return render(rng, scenes, shift.pose)
 
 
@@ -135,6 +157,7 @@ def chalk_digits():
     has a palette of its own like the others.
     """
     from sklearn.datasets import load_digits
+
     digits = load_digits()
     border = (SIDE - 8 * DIGIT_PIXEL) // 2
     ink = (digits.images / 16).repeat(DIGIT_PIXEL, 1).repeat(DIGIT_PIXEL, 2)
@@ -168,8 +191,7 @@ def make(name):
     if name == "textures":
         return drawn_set(draw_textures, TEXTURE_NAMES, TEXTURE_SHIFT, seed=3)
     style = name.removeprefix("letters_")
-    return drawn_set(draw_objects, LETTER_NAMES, LETTER_SHIFT, 4 + LETTER_STYLES.index(style), style,
-                     (0, 0, STYLE_TEST))
+    return drawn_set(draw_objects, LETTER_NAMES, LETTER_SHIFT, 4 + LETTER_STYLES.index(style), style, (0, 0, STYLE_TEST))
 
 
 def pixel_hash(parts):

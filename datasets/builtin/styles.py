@@ -4,22 +4,43 @@ A style either poses the object (`POSED`, in `render`) or changes the finished i
 float32 [n, 48, 48, 3] and masks float32 [n, 48, 48] in 0..1. Sums are spelled out instead of left to a matrix
 product, whose order of summation differs between machines: the same seed gives the same pixels everywhere.
 """
+
 import numpy as np
 
-STYLES = ("photo", "blurry", "low resolution", "pixelated", "sketch", "bright", "dark", "black and white", "close-up",
-          "cropped", "many", "large", "small", "good", "bad", "jpeg", "painting", "cartoon", "origami", "video game")
+STYLES = (
+    "photo",
+    "blurry",
+    "low resolution",
+    "pixelated",
+    "sketch",
+    "bright",
+    "dark",
+    "black and white",
+    "close-up",
+    "cropped",
+    "many",
+    "large",
+    "small",
+    "good",
+    "bad",
+    "jpeg",
+    "painting",
+    "cartoon",
+    "origami",
+    "video game",
+)
 STYLE_ID = {name: i for i, name in enumerate(STYLES)}
 POSED = ("close-up", "cropped", "many", "large", "small", "good")
 
 
 def grey(images):
-    return images[..., 0] * np.float32(.3) + images[..., 1] * np.float32(.59) + images[..., 2] * np.float32(.11)
+    return images[..., 0] * np.float32(0.3) + images[..., 1] * np.float32(0.59) + images[..., 2] * np.float32(0.11)
 
 
 def blur(images, sigma):
     """Gaussian blur with a 9-pixel kernel."""
     offsets = np.arange(-4, 5)
-    weights = np.exp(-.5 * (offsets / sigma) ** 2)
+    weights = np.exp(-0.5 * (offsets / sigma) ** 2)
     weights = (weights / weights.sum()).astype(np.float32)
     side = images.shape[1]
     for axis in (1, 2):
@@ -49,14 +70,16 @@ def noise(rng, shape, sigma):
 
 def sketch(images, masks, rng):
     """Dark outlines on paper: edges of the mask, and of what is inside."""
+
     def edges(a):
         return np.abs(np.diff(a, axis=1, prepend=a[:, :1])) + np.abs(np.diff(a, axis=2, prepend=a[:, :, :1]))
-    ink = np.clip(edges(masks) * 1.6 + edges(grey(images)) * .8 * masks, 0, 1)
-    paper = (.96 - .85 * ink).astype(np.float32) + noise(rng, ink.shape, .03)
+
+    ink = np.clip(edges(masks) * 1.6 + edges(grey(images)) * 0.8 * masks, 0, 1)
+    paper = (0.96 - 0.85 * ink).astype(np.float32) + noise(rng, ink.shape, 0.03)
     return paper[..., None].repeat(3, -1)
 
 
-def jpeg(images, masks, rng, step=.16):
+def jpeg(images, masks, rng, step=0.16):
     """Coarsely quantised 8 x 8 cosine transform, as in a JPEG of low quality."""
     n, side = images.shape[:2]
     k = np.arange(8)
@@ -74,21 +97,21 @@ def jpeg(images, masks, rng, step=.16):
 
 def cartoon(images, masks, rng):
     """Few flat colours and a black outline."""
-    outline = (1 - np.abs(masks - .5) * 2 > .25)[..., None]
+    outline = (1 - np.abs(masks - 0.5) * 2 > 0.25)[..., None]
     return np.where(outline, np.float32(0), posterise(images, 3))
 
 
 def origami(images, masks, rng):
     """Folded paper: four straight creases, every facet a little lighter or darker."""
     n, side = images.shape[:2]
-    axis = (np.arange(side, dtype=np.float32) + .5) / side * 2 - 1
+    axis = (np.arange(side, dtype=np.float32) + 0.5) / side * 2 - 1
     shade = np.ones((n, side, side), np.float32)
     for _ in range(4):
         angle = rng.uniform(0, 2 * np.pi, n)
         a, b = np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
         across = a[:, None, None] * axis[None, None] + b[:, None, None] * axis[None, :, None]
-        crease = rng.uniform(-.5, .5, (n, 1, 1)).astype(np.float32)
-        shade += np.where(across > crease, np.float32(.18), np.float32(-.18))
+        crease = rng.uniform(-0.5, 0.5, (n, 1, 1)).astype(np.float32)
+        shade += np.where(across > crease, np.float32(0.18), np.float32(-0.18))
     return images * shade[..., None]
 
 
@@ -102,12 +125,12 @@ IMAGE_STYLES = {
     "low resolution": lambda x, m, rng: blur(blocks(x, 4), 1.4),
     "pixelated": lambda x, m, rng: blocks(x, 4),
     "sketch": sketch,
-    "bright": lambda x, m, rng: np.clip(x * .75 + amount(rng, .35, .5, len(x)), 0, 1),
-    "dark": lambda x, m, rng: x * amount(rng, .2, .4, len(x)),
+    "bright": lambda x, m, rng: np.clip(x * 0.75 + amount(rng, 0.35, 0.5, len(x)), 0, 1),
+    "dark": lambda x, m, rng: x * amount(rng, 0.2, 0.4, len(x)),
     "black and white": lambda x, m, rng: grey(x)[..., None].repeat(3, -1),
-    "bad": lambda x, m, rng: blur(x, .8) * .55 + .22 + noise(rng, x.shape, .1),
+    "bad": lambda x, m, rng: blur(x, 0.8) * 0.55 + 0.22 + noise(rng, x.shape, 0.1),
     "jpeg": jpeg,
-    "painting": lambda x, m, rng: posterise(blur(x + noise(rng, x.shape, .12), 1.0), 6),
+    "painting": lambda x, m, rng: posterise(blur(x + noise(rng, x.shape, 0.12), 1.0), 6),
     "cartoon": cartoon,
     "origami": origami,
     "video game": video_game,

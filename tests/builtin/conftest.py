@@ -1,4 +1,5 @@
 """Every set is drawn once for all tests of this folder."""
+
 from functools import lru_cache
 
 import pytest

@@ -1,4 +1,5 @@
 """The committed model: open_clip loads it, it knows the templates' words, the sets are as informative as said."""
+
 import hashlib
 import re
 from pathlib import Path
@@ -105,4 +106,4 @@ def test_record_has_the_measured_numbers(features):
     rows = re.findall(r"^\| (\w+) \| \d+ \| ([\d.]+) \|", (FOLDER / "README.md").read_text(), re.M)
     assert {name for name, _ in rows} == set(sets.CLASSES)
     for name, value in rows:
-        assert features(name).zero_shot("all") == pytest.approx(float(value), abs=.3)
+        assert features(name).zero_shot("all") == pytest.approx(float(value), abs=0.3)

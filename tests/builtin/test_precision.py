@@ -1,4 +1,5 @@
 """Half precision on the built-in benchmark: 200 steps stay finite and end where fp32 ends."""
+
 from itertools import cycle, islice
 from pathlib import Path
 

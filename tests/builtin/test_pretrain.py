@@ -1,4 +1,5 @@
 """Pre-training: it repeats, goes on from a checkpoint with the same result, and exports what open_clip loads."""
+
 import open_clip
 import pytest
 import torch
@@ -25,6 +26,7 @@ def test_interrupted_training_ends_like_an_uninterrupted_one(tmp_path, monkeypat
     def stop(*args):
         saved(*args)
         raise KeyboardInterrupt
+
     saved = pretrain.save_checkpoint
     with monkeypatch.context() as patch:
         patch.setattr(pretrain, "save_checkpoint", stop)
@@ -59,7 +61,7 @@ def test_pretraining_sees_images_as_the_test_transform_does():
     images = pretrain.world.batch(0, 1, 4)[0]
     ours = pretrain.normalise(pretrain.preprocess(images))
     theirs = torch.stack([transform()(Image.fromarray(a)) for a in images])
-    assert (ours - theirs).abs().max() < .05  # one grey level is .015
+    assert (ours - theirs).abs().max() < 0.05  # one grey level is .015
 
 
 def test_learns_something_in_a_few_steps(tmp_path):
@@ -69,10 +71,10 @@ def test_learns_something_in_a_few_steps(tmp_path):
     batch = pretrain.World(0, 1, 16)[0]
     losses = []
     for _ in range(12):
-        contrastive, auxiliary = pretrain.loss_of(model, heads, vocabulary, batch, 0.)
+        contrastive, auxiliary = pretrain.loss_of(model, heads, vocabulary, batch, 0.0)
         optimizer.zero_grad()
         (contrastive + auxiliary).backward()
         optimizer.step()
         losses.append((contrastive + auxiliary).item())
-    assert losses[-1] < .8 * losses[0]
-    assert pretrain.loss_of(model, heads, vocabulary, batch, .9)[1] == 0.
+    assert losses[-1] < 0.8 * losses[0]
+    assert pretrain.loss_of(model, heads, vocabulary, batch, 0.9)[1] == 0.0

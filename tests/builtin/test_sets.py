@@ -1,4 +1,5 @@
 """The built-in sets as datasets: pixels, layout on disk, and what happens when something is in the way."""
+
 import json
 import multiprocessing
 import os
@@ -63,11 +64,12 @@ def test_few_shots_base_and_new(root):
 
 def test_digits_are_the_real_ones():
     from sklearn.datasets import load_digits
+
     parts = sets.make("digits")
     assert sum(len(labels) for _, labels in parts.values()) == len(load_digits().target) == 1797
     zero = parts["train"][1].tolist().index(sets.CLASSES["digits"].index("zero"))
     image = parts["train"][0][zero][6:-4:5, 6:-4:5, 0].astype(float)  # one value of each of the 8 x 8 squares
-    assert np.corrcoef(image.ravel(), load_digits().images[0].ravel())[0, 1] > .999
+    assert np.corrcoef(image.ravel(), load_digits().images[0].ravel())[0, 1] > 0.999
 
 
 def test_other_pixels_are_noticed(root, monkeypatch, capsys):
@@ -98,6 +100,7 @@ def test_foreign_folder_is_left_alone(tmp_path):
 def test_interrupted_writing_leaves_nothing(tmp_path, monkeypatch):
     def stop(*args):
         raise KeyboardInterrupt
+
     with monkeypatch.context() as patch:
         patch.setattr(base, "write_json", stop)
         with pytest.raises(KeyboardInterrupt):

@@ -1,4 +1,5 @@
 """A miniature EuroSAT and a tiny CLIP weight file on disk, and the command line that uses them."""
+
 import json
 import pathlib
 from types import SimpleNamespace
@@ -27,8 +28,18 @@ def miniature(tmp_path_factory):
     (folder / SPLIT.name.replace("_seed1_sorted", "")).write_text(SPLIT.read_text())
     weights = data / "tiny.pt"
     torch.save(state_dict("tiny_clip_vit"), weights)
-    pairs = ["MODEL.BACKBONE.PATH", str(weights), "INPUT.SIZE", "(32, 32)", "DATALOADER.NUM_WORKERS", "0",
-             "DATALOADER.TRAIN_X.BATCH_SIZE", "8", "OPTIM.MAX_EPOCH", "2"]
+    pairs = [
+        "MODEL.BACKBONE.PATH",
+        str(weights),
+        "INPUT.SIZE",
+        "(32, 32)",
+        "DATALOADER.NUM_WORKERS",
+        "0",
+        "DATALOADER.TRAIN_X.BATCH_SIZE",
+        "8",
+        "OPTIM.MAX_EPOCH",
+        "2",
+    ]
     return SimpleNamespace(data=data, weights=weights, pairs=pairs)
 
 

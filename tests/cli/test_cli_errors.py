@@ -1,4 +1,5 @@
 """What a user can mend ends with one readable message, exit status 2, and no traceback."""
+
 import errno
 import os
 import pathlib
@@ -101,14 +102,17 @@ def test_output_folder_in_use(fails, arguments, tmp_path):
     assert not (tmp_path / "run" / "log.txt").exists()
 
 
-@pytest.mark.parametrize("error, status, text", [
-    (KeyboardInterrupt(), 130, "interrupted"),
-    (train.Terminated(), 143, "terminated"),
-    (OSError(errno.ENOSPC, "No space left on device", "out/log.txt"), 2, "no space left on the disk: out/log.txt"),
-    (PermissionError(errno.EACCES, "Permission denied", "out"), 2, "permission denied: out"),
-    (type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory."), 2, "DATALOADER.TRAIN_X.BATCH_SIZE"),
-    (ModuleNotFoundError("No module named 'yacs'", name="yacs"), 2, "make venv"),
-])
+@pytest.mark.parametrize(
+    "error, status, text",
+    [
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (train.Terminated(), 143, "terminated"),
+        (OSError(errno.ENOSPC, "No space left on device", "out/log.txt"), 2, "no space left on the disk: out/log.txt"),
+        (PermissionError(errno.EACCES, "Permission denied", "out"), 2, "permission denied: out"),
+        (type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory."), 2, "DATALOADER.TRAIN_X.BATCH_SIZE"),
+        (ModuleNotFoundError("No module named 'yacs'", name="yacs"), 2, "make venv"),
+    ],
+)
 def test_ends_that_are_no_bugs(fails, monkeypatch, error, status, text):
     def end(args):
         raise error
@@ -135,7 +139,23 @@ def test_help_needs_no_engine():
     code = "import sys, train\ntry:\n    train.main(['--help'])\nfinally:\n    assert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for option in ("--root", "--output-dir", "--resume", "--seed", "--source-domains", "--target-domains",
-                   "--transforms", "--config-file", "--dataset-config-file", "--trainer", "--backbone", "--head",
-                   "--eval-only", "--model-dir", "--load-epoch", "--no-train", "KEY VALUE"):
+    for option in (
+        "--root",
+        "--output-dir",
+        "--resume",
+        "--seed",
+        "--source-domains",
+        "--target-domains",
+        "--transforms",
+        "--config-file",
+        "--dataset-config-file",
+        "--trainer",
+        "--backbone",
+        "--head",
+        "--eval-only",
+        "--model-dir",
+        "--load-epoch",
+        "--no-train",
+        "KEY VALUE",
+    ):
         assert option in done.stdout

@@ -1,4 +1,5 @@
 """The scripts end to end on a miniature EuroSAT: folders, logs, results, skipping, resuming, other folders."""
+
 import json
 import os
 import re
@@ -23,11 +24,17 @@ def shell(miniature, tmp_path_factory):
     data = os.path.relpath(miniature.data, folder)
 
     def run(script, *words, start=subprocess.run, **environment):
-        environment = {**clean, "DATA": data, "OUT": "out", "PYTHON": sys.executable, "OMP_NUM_THREADS": "1",
-                       "SHOTS": "4", **environment}
+        environment = {
+            **clean,
+            "DATA": data,
+            "OUT": "out",
+            "PYTHON": sys.executable,
+            "OMP_NUM_THREADS": "1",
+            "SHOTS": "4",
+            **environment,
+        }
         command = ["bash", str(PROJECT / "scripts" / f"{script}.sh"), *words]
-        return start(command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE,
-                     stderr=subprocess.PIPE)
+        return start(command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     run.out = folder / "out"
     return run
@@ -80,8 +87,9 @@ def test_new_classes_are_tested_with_the_last_epoch(shell, miniature, trained):
     result = read(shell.out / "base2new/test_new/eurosat/shots_4/CoOp/vit_b16_ctxv1/seed1")
     assert result["eval_only"] and result["subsample_classes"] == "new"
     assert not set(result["classnames"]) & set(read(trained)["classnames"])
-    summary = subprocess.run([sys.executable, "-m", "reproduce", "summarise", str(shell.out)], cwd=PROJECT, text=True,
-                             capture_output=True)
+    summary = subprocess.run(
+        [sys.executable, "-m", "reproduce", "summarise", str(shell.out)], cwd=PROJECT, text=True, capture_output=True
+    )
     base, new = (r["metrics"]["accuracy"] for r in (read(trained), result))
     row = next(line for line in summary.stdout.split("\n") if line.startswith("eurosat/shots_4/CoOp/vit_b16_ctxv1"))
     assert row.split()[-3:] == [f"{base:.2f}", f"{new:.2f}", f"{2 * base * new / (base + new):.2f}"]

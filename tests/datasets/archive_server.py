@@ -47,7 +47,7 @@ class Server:
         body = content[start:]
         if self.breaks.get(path, 0) > 0:
             self.breaks[path] -= 1
-            body = body[:len(body) // 2]
+            body = body[: len(body) // 2]
         request.wfile.write(body)
 
     def starts(self, path):
@@ -91,25 +91,34 @@ def archives_of(name, mini):
     """{target of a source: archive bytes}, in the layout of the real archive."""
     folder = mini.folder
     return {
-        "Caltech101": lambda: {"101_ObjectCategories": as_zip({
-            "caltech-101/101_ObjectCategories.tar.gz": as_tar(tree(folder, "101_ObjectCategories")),
-            "caltech-101/Annotations.tar": as_tar({}), "__MACOSX/caltech-101/._x": b"junk"})},
-        "DescribableTextures": lambda: {"images": as_tar({**under("dtd/", tree(folder, "images")),
-                                                          "dtd/labels/train1.txt": b"x"})},
+        "Caltech101": lambda: {
+            "101_ObjectCategories": as_zip(
+                {
+                    "caltech-101/101_ObjectCategories.tar.gz": as_tar(tree(folder, "101_ObjectCategories")),
+                    "caltech-101/Annotations.tar": as_tar({}),
+                    "__MACOSX/caltech-101/._x": b"junk",
+                }
+            )
+        },
+        "DescribableTextures": lambda: {
+            "images": as_tar({**under("dtd/", tree(folder, "images")), "dtd/labels/train1.txt": b"x"})
+        },
         "EuroSAT": lambda: {"2750": as_zip(tree(folder, "2750"))},
-        "FGVCAircraft": lambda: {"images": as_tar({"fgvc-aircraft-2013b/README": b"x",
-                                                   **under("fgvc-aircraft-2013b/data/", tree(folder, "."))})},
-        "Food101": lambda: {"images": as_tar({"food-101/meta/classes.txt": b"x",
-                                              **under("food-101/", tree(folder, "images"))})},
+        "FGVCAircraft": lambda: {
+            "images": as_tar({"fgvc-aircraft-2013b/README": b"x", **under("fgvc-aircraft-2013b/data/", tree(folder, "."))})
+        },
+        "Food101": lambda: {"images": as_tar({"food-101/meta/classes.txt": b"x", **under("food-101/", tree(folder, "images"))})},
         "ImageNetA": lambda: {"imagenet-a": as_tar(tree(folder, "imagenet-a"), "")},
         "ImageNetR": lambda: {"imagenet-r": as_tar(tree(folder, "imagenet-r"), "")},
-        "ImageNetSketch": lambda: {"images": as_zip({name.replace("images/", "sketch/", 1): content for name, content
-                                                     in tree(folder, "images").items()})},
+        "ImageNetSketch": lambda: {
+            "images": as_zip({name.replace("images/", "sketch/", 1): content for name, content in tree(folder, "images").items()})
+        },
         "ImageNetV2": lambda: {mini.images.name: as_tar(tree(folder, mini.images.name))},
-        "OxfordFlowers": lambda: {"jpg": as_tar(tree(folder, "jpg")),
-                                  "imagelabels.mat": (folder / "imagelabels.mat").read_bytes()},
-        "OxfordPets": lambda: {"images": as_tar(tree(folder, "images")),
-                               "annotations": as_tar(tree(folder, "annotations"))},
+        "OxfordFlowers": lambda: {
+            "jpg": as_tar(tree(folder, "jpg")),
+            "imagelabels.mat": (folder / "imagelabels.mat").read_bytes(),
+        },
+        "OxfordPets": lambda: {"images": as_tar(tree(folder, "images")), "annotations": as_tar(tree(folder, "annotations"))},
         "SUN397": lambda: {"SUN397": as_tar(tree(folder, "SUN397"))},
         "UCF101": lambda: {"UCF-101-midframes": as_zip(tree(folder, "UCF-101-midframes"))},
         "StanfordCars": lambda: {},

@@ -8,10 +8,10 @@ from archive_server import Server, archives_of
 from miniatures import MINIATURES, write_split
 
 import datasets  # noqa: F401  (registers them)
-from datasets import fetch
-from datasets.names import find_dataset
 from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
+from datasets import fetch
+from datasets.names import find_dataset
 
 
 @pytest.fixture
@@ -89,8 +89,11 @@ def publish(tmp_path, server, drive, monkeypatch):
                 sources.append(source)
             else:
                 server.files[f"/{source.file_name}"] = content
-                sources.append(dataclasses.replace(source, urls=(f"{server.url}/{source.file_name}",),
-                                                   checksum=f"md5:{hashlib.md5(content).hexdigest()}"))
+                sources.append(
+                    dataclasses.replace(
+                        source, urls=(f"{server.url}/{source.file_name}",), checksum=f"md5:{hashlib.md5(content).hexdigest()}"
+                    )
+                )
         monkeypatch.setattr(cls, "sources", tuple(sources))
         return mini
 

@@ -76,16 +76,32 @@ def class_folders(folder, images, names, split_file, ignored=()):
 
 
 def eurosat(root):
-    names = {"AnnualCrop": "Annual Crop Land", "Forest": "Forest", "River": "River", "SeaLake": "Sea or Lake",
-             "Highway": "Highway or Road"}
+    names = {
+        "AnnualCrop": "Annual Crop Land",
+        "Forest": "Forest",
+        "River": "River",
+        "SeaLake": "Sea or Lake",
+        "Highway": "Highway or Road",
+    }
     return class_folders(root / "eurosat", "2750", dict(sorted(names.items())), "split_zhou_EuroSAT.json")
 
 
 def caltech101(root):
-    names = {"Faces": "face", "Leopards": "leopard", "Motorbikes": "motorbike", "accordion": "accordion",
-             "airplanes": "airplane", "sea_horse": "sea_horse"}
-    return class_folders(root / "caltech-101", "101_ObjectCategories", names, "split_zhou_Caltech101.json",
-                         ignored=("BACKGROUND_Google", "Faces_easy"))
+    names = {
+        "Faces": "face",
+        "Leopards": "leopard",
+        "Motorbikes": "motorbike",
+        "accordion": "accordion",
+        "airplanes": "airplane",
+        "sea_horse": "sea_horse",
+    }
+    return class_folders(
+        root / "caltech-101",
+        "101_ObjectCategories",
+        names,
+        "split_zhou_Caltech101.json",
+        ignored=("BACKGROUND_Google", "Faces_easy"),
+    )
 
 
 def dtd(root):
@@ -110,8 +126,7 @@ def oxford_pets(root):
             (trainval if i < 5 else test).append(f"{name} {label + 1} {1 + label % 2} 1")
     write_lines(folder / "annotations" / "trainval.txt", trainval)
     write_lines(folder / "annotations" / "test.txt", test)
-    return Miniature(folder, [b.lower() for b in breeds], (16, 4, 20), folder / "images", files,
-                     "split_zhou_OxfordPets.json")
+    return Miniature(folder, [b.lower() for b in breeds], (16, 4, 20), folder / "images", files, "split_zhou_OxfordPets.json")
 
 
 def struct_array(rows, fields):
@@ -174,8 +189,7 @@ def fgvc_aircraft(root):
 
 def sun397(root):
     folder = root / "sun397"
-    names = {"a/abbey": "abbey", "b/bakery/shop": "shop bakery", "k/kitchen": "kitchen",
-             "k/kitchen/indoor": "indoor kitchen"}
+    names = {"a/abbey": "abbey", "b/bakery/shop": "shop bakery", "k/kitchen": "kitchen", "k/kitchen/indoor": "indoor kitchen"}
     write_lines(folder / "ClassName.txt", [f"/{name}" for name in names])
     files, lists = {}, {"Training_01.txt": [], "Testing_01.txt": []}
     for label, (name, classname) in enumerate(names.items()):
@@ -190,8 +204,7 @@ def sun397(root):
 
 def ucf101(root):
     folder = root / "ucf101"
-    names = {"ApplyEyeMakeup": "Apply_Eye_Makeup", "Archery": "Archery", "HandstandPushups": "Handstand_Pushups",
-             "YoYo": "Yo_Yo"}
+    names = {"ApplyEyeMakeup": "Apply_Eye_Makeup", "Archery": "Archery", "HandstandPushups": "Handstand_Pushups", "YoYo": "Yo_Yo"}
     write_lines(folder / "ucfTrainTestlist" / "classInd.txt", [f"{i} {name}" for i, name in enumerate(names, 1)])
     files, train, test = {}, [], []
     for label, (action, classname) in enumerate(names.items()):
@@ -202,13 +215,17 @@ def ucf101(root):
             (train if i < 5 else test).append(f"{action}/{video}.avi" + (f" {label + 1}" if i < 5 else ""))
     write_lines(folder / "ucfTrainTestlist" / "trainlist01.txt", train)
     write_lines(folder / "ucfTrainTestlist" / "testlist01.txt", test)
-    return Miniature(folder, list(names.values()), (16, 4, 20), folder / "UCF-101-midframes", files,
-                     "split_zhou_UCF101.json")
+    return Miniature(folder, list(names.values()), (16, 4, 20), folder / "UCF-101-midframes", files, "split_zhou_UCF101.json")
 
 
 # Not in sorted order: labels must follow the sorted folders, not the lines of classnames.txt.
-SYNSETS = {"n02000001": "black grouse", "n01440764": "tench", "n01443537": "goldfish", "n01484850": "great white shark",
-           "n04000001": "projectile"}
+SYNSETS = {
+    "n02000001": "black grouse",
+    "n01440764": "tench",
+    "n01443537": "goldfish",
+    "n01484850": "great white shark",
+    "n04000001": "projectile",
+}
 
 
 def write_classnames(folder, names=None):
@@ -262,10 +279,24 @@ def imagenetv2(root):
 
 
 MINIATURES = {
-    "Caltech101": caltech101, "DescribableTextures": dtd, "EuroSAT": eurosat, "FGVCAircraft": fgvc_aircraft,
-    "Food101": food101, "ImageNet": imagenet, "ImageNetA": imagenet_a, "ImageNetR": imagenet_r,
-    "ImageNetSketch": imagenet_sketch, "ImageNetV2": imagenetv2, "OxfordFlowers": oxford_flowers,
-    "OxfordPets": oxford_pets, "StanfordCars": stanford_cars, "SUN397": sun397, "UCF101": ucf101,
+    "Caltech101": caltech101,
+    "DescribableTextures": dtd,
+    "EuroSAT": eurosat,
+    "FGVCAircraft": fgvc_aircraft,
+    "Food101": food101,
+    "ImageNet": imagenet,
+    "ImageNetA": imagenet_a,
+    "ImageNetR": imagenet_r,
+    "ImageNetSketch": imagenet_sketch,
+    "ImageNetV2": imagenetv2,
+    "OxfordFlowers": oxford_flowers,
+    "OxfordPets": oxford_pets,
+    "StanfordCars": stanford_cars,
+    "SUN397": sun397,
+    "UCF101": ucf101,
 }
-WITH_SPLIT = [name for name in MINIATURES if name not in
-              ("FGVCAircraft", "ImageNet", "ImageNetA", "ImageNetR", "ImageNetSketch", "ImageNetV2")]
+WITH_SPLIT = [
+    name
+    for name in MINIATURES
+    if name not in ("FGVCAircraft", "ImageNet", "ImageNetA", "ImageNetR", "ImageNetSketch", "ImageNetV2")
+]

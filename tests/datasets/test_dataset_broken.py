@@ -8,8 +8,8 @@ import pytest
 from miniatures import MINIATURES, write_split
 from scipy.io import savemat
 
-from datasets.check import quick_check
 from dassl.utils import UserError
+from datasets.check import quick_check
 
 
 def no_root(root):
@@ -104,7 +104,7 @@ def labels_without_class(root):
 
 
 def nameless_flower(root):
-    (root / "oxford_flowers" / "cat_to_name.json").write_text("{\"1\": \"pink primrose\", \"2\": \"orchid\"}")
+    (root / "oxford_flowers" / "cat_to_name.json").write_text('{"1": "pink primrose", "2": "orchid"}')
 
 
 def unknown_scene(root):
@@ -139,7 +139,7 @@ BROKEN = {
     unknown_variant: ("FGVCAircraft", "images_variant_val.txt, line 11", "'Concorde' is not in variants.txt"),
     bad_mat: ("OxfordFlowers", "cannot read the MATLAB file", "imagelabels.mat", "download it again"),
     labels_without_class: ("StanfordCars", "cars_test_annos_withlabels.mat has no variable 'annotations'", "again"),
-    nameless_flower: ("OxfordFlowers", "cat_to_name.json has no name for class \"3\"", "download it again"),
+    nameless_flower: ("OxfordFlowers", 'cat_to_name.json has no name for class "3"', "download it again"),
     unknown_scene: ("SUN397", "Testing_01.txt, line 21", "'z/zoo' is not in ClassName.txt"),
     unknown_action: ("UCF101", "testlist01.txt, line 21", "no known class", "classInd.txt"),
 }
@@ -170,8 +170,9 @@ def test_every_fault_has_its_own_message(tmp_path, build):
     assert len(messages) == len(BROKEN) >= 10
 
 
-@pytest.mark.parametrize("how", [no_root, no_folder, empty_images, flat_val, no_train, no_classnames],
-                         ids=lambda how: how.__name__)
+@pytest.mark.parametrize(
+    "how", [no_root, no_folder, empty_images, flat_val, no_train, no_classnames], ids=lambda how: how.__name__
+)
 def test_quick_check_finds_what_is_not_there(how, tmp_path, make_cfg):
     root = tmp_path / "data"
     root.mkdir()
@@ -192,26 +193,31 @@ def test_unknown_dataset(make_cfg):
 GOOD = ["Forest/forest_0000.jpg", 1, "Forest"]
 
 
-@pytest.mark.parametrize("change, words", [
-    (lambda split: [], "is not a split file"),
-    (lambda split: split.pop("val") and split, "\"train\", \"val\" and \"test\""),
-    (lambda split: {**split, "val": {}}, "\"val\" must be a list"),
-    (lambda split: {**split, "test": []}, "\"test\" is empty"),
-    (lambda split: {**split, "val": [GOOD, "Forest"]}, "entry 1 of \"val\" must be [path, label, class name]"),
-    (lambda split: {**split, "val": [GOOD[:2]]}, "entry 0 of \"val\" must be"),
-    (lambda split: {**split, "val": [[GOOD[0], "1", "Forest"]]}, "entry 0 of \"val\": the label must be an integer"),
-    (lambda split: {**split, "val": [[GOOD[0], True, "Forest"]]}, "but is True"),
-    (lambda split: {**split, "val": [[GOOD[0], 1.0, "Forest"]]}, "but is 1.0"),
-    (lambda split: {**split, "val": [[GOOD[0], -1, "Forest"]]}, "but is -1"),
-    (lambda split: {**split, "val": [[5, 1, "Forest"]]}, "the path must be a non-empty string"),
-    (lambda split: {**split, "val": [["/etc/passwd", 1, "Forest"]]}, "must be relative"),
-    (lambda split: {**split, "val": [["../../x.jpg", 1, "Forest"]]}, "must be relative"),
-    (lambda split: {**split, "val": [[GOOD[0], 1, None]]}, "the class name must be"),
-    (lambda split: {**split, "val": [[GOOD[0], 1, "Wood"]]}, "label 1 is called 'Forest' in entry 4 of \"train\" "
-                                                              "but 'Wood' in entry 0 of \"val\""),
-    (lambda split: {**split, "val": [[GOOD[0], 6, "Sea"]]}, "no entry has label 5"),
-    (lambda split: {**split, "val": [[GOOD[0], 5, "Sea"]]}, "label 5 ('Sea') has no entry in \"train\""),
-])
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda split: [], "is not a split file"),
+        (lambda split: split.pop("val") and split, '"train", "val" and "test"'),
+        (lambda split: {**split, "val": {}}, '"val" must be a list'),
+        (lambda split: {**split, "test": []}, '"test" is empty'),
+        (lambda split: {**split, "val": [GOOD, "Forest"]}, 'entry 1 of "val" must be [path, label, class name]'),
+        (lambda split: {**split, "val": [GOOD[:2]]}, 'entry 0 of "val" must be'),
+        (lambda split: {**split, "val": [[GOOD[0], "1", "Forest"]]}, 'entry 0 of "val": the label must be an integer'),
+        (lambda split: {**split, "val": [[GOOD[0], True, "Forest"]]}, "but is True"),
+        (lambda split: {**split, "val": [[GOOD[0], 1.0, "Forest"]]}, "but is 1.0"),
+        (lambda split: {**split, "val": [[GOOD[0], -1, "Forest"]]}, "but is -1"),
+        (lambda split: {**split, "val": [[5, 1, "Forest"]]}, "the path must be a non-empty string"),
+        (lambda split: {**split, "val": [["/etc/passwd", 1, "Forest"]]}, "must be relative"),
+        (lambda split: {**split, "val": [["../../x.jpg", 1, "Forest"]]}, "must be relative"),
+        (lambda split: {**split, "val": [[GOOD[0], 1, None]]}, "the class name must be"),
+        (
+            lambda split: {**split, "val": [[GOOD[0], 1, "Wood"]]},
+            "label 1 is called 'Forest' in entry 4 of \"train\" but 'Wood' in entry 0 of \"val\"",
+        ),
+        (lambda split: {**split, "val": [[GOOD[0], 6, "Sea"]]}, "no entry has label 5"),
+        (lambda split: {**split, "val": [[GOOD[0], 5, "Sea"]]}, "label 5 ('Sea') has no entry in \"train\""),
+    ],
+)
 def test_malformed_split(change, words, tmp_path, build):
     mini = MINIATURES["EuroSAT"](tmp_path)
     path = mini.folder / mini.split_file
@@ -223,7 +229,7 @@ def test_malformed_split(change, words, tmp_path, build):
 
 def test_split_that_is_no_json(tmp_path, build):
     mini = MINIATURES["EuroSAT"](tmp_path)
-    for content in ("{\"train\": [\n[\"Forest/", "<html>quota exceeded</html>", "\xff"):
+    for content in ('{"train": [\n["Forest/', "<html>quota exceeded</html>", "\xff"):
         (mini.folder / mini.split_file).write_text(content, encoding="latin-1")
         with pytest.raises(UserError, match="split_zhou_EuroSAT.json"):
             build("EuroSAT")

@@ -21,9 +21,14 @@ from datasets.sources import HUB_REPOSITORY
 
 
 def serve_on_hub(server, name, content, sha256=None):
-    server.files[f"/api/models/{HUB_REPOSITORY}"] = json.dumps({"siblings": [
-        {"rfilename": "README.md"},
-        {"rfilename": name, "lfs": {"sha256": sha256 or hashlib.sha256(content).hexdigest()}}]}).encode()
+    server.files[f"/api/models/{HUB_REPOSITORY}"] = json.dumps(
+        {
+            "siblings": [
+                {"rfilename": "README.md"},
+                {"rfilename": name, "lfs": {"sha256": sha256 or hashlib.sha256(content).hexdigest()}},
+            ]
+        }
+    ).encode()
     server.files[f"/{HUB_REPOSITORY}/resolve/main/{name}"] = content
 
 
@@ -39,10 +44,12 @@ def test_every_dataset_lands_in_its_layout(name, publish, root, build, server, c
     assert main([name, "--root", str(root)]) == 0
     dataset, original = build(name, ROOT=str(root)), build(name, ROOT=str(mini.folder.parent))
     assert dataset.classnames == mini.classnames
-    for ours, theirs in zip((dataset.train_x, dataset.val or [], dataset.test),
-                            (original.train_x, original.val or [], original.test)):
-        assert [(os.path.relpath(i.impath, root), i.label) for i in ours] == \
-               [(os.path.relpath(i.impath, mini.folder.parent), i.label) for i in theirs]
+    for ours, theirs in zip(
+        (dataset.train_x, dataset.val or [], dataset.test), (original.train_x, original.val or [], original.test)
+    ):
+        assert [(os.path.relpath(i.impath, root), i.label) for i in ours] == [
+            (os.path.relpath(i.impath, mini.folder.parent), i.label) for i in theirs
+        ]
     assert not list((root / "downloads").iterdir()) and not list(root.rglob(".unpack*"))
     n_requests = len(server.requests)
     assert main([name, "--root", str(root)]) == 0
@@ -157,18 +164,36 @@ def hostile_zip(kind):
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         archive.writestr("2750/Forest/a.jpg", jpeg(1))
-        info = zipfile.ZipInfo({"zip_parent": "2750/../../../outside.txt",
-                                "zip_absolute": "/tmp/outside_of_datasets.txt",
-                                "zip_backslash": "2750\\..\\..\\outside.txt", "zip_drive": "C:/outside.txt",
-                                "zip_link": "2750/link"}[kind])
+        info = zipfile.ZipInfo(
+            {
+                "zip_parent": "2750/../../../outside.txt",
+                "zip_absolute": "/tmp/outside_of_datasets.txt",
+                "zip_backslash": "2750\\..\\..\\outside.txt",
+                "zip_drive": "C:/outside.txt",
+                "zip_link": "2750/link",
+            }[kind]
+        )
         if kind == "zip_link":
             info.external_attr = 0o120777 << 16
         archive.writestr(info, b"hostile")
     return stream.getvalue()
 
 
-@pytest.mark.parametrize("kind", ["parent", "absolute", "symlink", "hardlink", "device", "zip_parent", "zip_absolute",
-                                  "zip_backslash", "zip_drive", "zip_link"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "parent",
+        "absolute",
+        "symlink",
+        "hardlink",
+        "device",
+        "zip_parent",
+        "zip_absolute",
+        "zip_backslash",
+        "zip_drive",
+        "zip_link",
+    ],
+)
 def test_hostile_archive(kind, publish, root, server, tmp_path, monkeypatch, capsys):
     """Refused as a whole; nothing is written outside, nothing stays inside."""
     name, file = ("EuroSAT", "EuroSAT.zip") if kind.startswith("zip") else ("DescribableTextures", "dtd-r1.0.1.tar.gz")
@@ -176,8 +201,9 @@ def test_hostile_archive(kind, publish, root, server, tmp_path, monkeypatch, cap
     content = hostile_zip(kind) if kind.startswith("zip") else hostile_tar(kind)
     server.files[f"/{file}"] = content
     cls = find_dataset(name)
-    sources = [dataclasses.replace(s, checksum=f"md5:{hashlib.md5(content).hexdigest()}") if s.checksum else s
-               for s in cls.sources]
+    sources = [
+        dataclasses.replace(s, checksum=f"md5:{hashlib.md5(content).hexdigest()}") if s.checksum else s for s in cls.sources
+    ]
     monkeypatch.setattr(cls, "sources", tuple(sources))
     assert main([name, "--root", str(root)]) == 2
     error = capsys.readouterr().err
@@ -186,13 +212,16 @@ def test_hostile_archive(kind, publish, root, server, tmp_path, monkeypatch, cap
     assert not list(root.rglob("*.jpg")) and not list(root.rglob(".unpack*"))
 
 
-@pytest.mark.parametrize("content, words", [
-    (as_zip({"pictures/a.jpg": b"x", "about.txt": b"x"}), "holds no 2750, but about.txt, pictures; is it the right"),
-    (b"<html>log in first</html>", "neither a zip nor a tar file"),
-    (as_zip({"2750/Forest/a.jpg": os.urandom(5000)})[:-200], "neither a zip nor a tar file"),
-    (as_zip({"2750/Forest/a.jpg": b"abc" * 5000}).replace(b"abc", b"abd", 1), ""),
-    (as_tar({"2750/Forest/a.jpg": os.urandom(50000)})[:-9000], "is damaged"),
-])
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (as_zip({"pictures/a.jpg": b"x", "about.txt": b"x"}), "holds no 2750, but about.txt, pictures; is it the right"),
+        (b"<html>log in first</html>", "neither a zip nor a tar file"),
+        (as_zip({"2750/Forest/a.jpg": os.urandom(5000)})[:-200], "neither a zip nor a tar file"),
+        (as_zip({"2750/Forest/a.jpg": b"abc" * 5000}).replace(b"abc", b"abd", 1), ""),
+        (as_tar({"2750/Forest/a.jpg": os.urandom(50000)})[:-9000], "is damaged"),
+    ],
+)
 def test_wrong_archive(content, words, publish, root, server, monkeypatch, capsys):
     """Another archive, a web page, half an archive: said, and nothing of it is left in the layout."""
     publish("EuroSAT")
@@ -284,8 +313,7 @@ def test_imagenet_asks_for_a_log_in(root, server, drive, capsys):
     drive["1-61f_ol79pViBFDG_IDlUQSwoLcn2XXF"] = b"n01440764 tench\n"
     assert main(["imagenet", "--root", str(root)]) == 2
     error = capsys.readouterr().err
-    for words in ("image-net.org", "ILSVRC2012_img_train.tar", "ILSVRC2012_devkit_t12.tar.gz",
-                  str(root / "imagenet" / "images")):
+    for words in ("image-net.org", "ILSVRC2012_img_train.tar", "ILSVRC2012_devkit_t12.tar.gz", str(root / "imagenet" / "images")):
         assert words in error
     assert (root / "imagenet" / "classnames.txt").exists()
 
@@ -294,14 +322,19 @@ def test_imagenet_asks_for_a_log_in(root, server, drive, capsys):
 def devkit(tmp_path):
     """The devkit's archive for the miniature: synset numbers are not in the order of the folders."""
     wnids = list(SYNSETS)
-    synsets = struct_array([(i + 1, wnid, name, 0) for i, (wnid, name) in enumerate(SYNSETS.items())],
-                           ("ILSVRC2012_ID", "WNID", "words", "num_children")).T
+    synsets = struct_array(
+        [(i + 1, wnid, name, 0) for i, (wnid, name) in enumerate(SYNSETS.items())],
+        ("ILSVRC2012_ID", "WNID", "words", "num_children"),
+    ).T
     stream = io.BytesIO()
     savemat(stream, {"synsets": synsets})
     truth = [wnids.index(wnid) + 1 for wnid in sorted(wnids) for _ in range(2)]
-    return as_tar(under("ILSVRC2012_devkit_t12/data/", {
-        "meta.mat": stream.getvalue(),
-        "ILSVRC2012_validation_ground_truth.txt": "\n".join(map(str, truth)).encode()}))
+    return as_tar(
+        under(
+            "ILSVRC2012_devkit_t12/data/",
+            {"meta.mat": stream.getvalue(), "ILSVRC2012_validation_ground_truth.txt": "\n".join(map(str, truth)).encode()},
+        )
+    )
 
 
 @pytest.mark.parametrize("flat", [False, True])
@@ -312,8 +345,11 @@ def test_imagenet_archives_are_unpacked(flat, root, tmp_path, devkit, build, dri
     images.mkdir(parents=True)
     inner = {f"{wnid}.tar": as_tar(tree(mini.images / "train" / wnid, "."), "") for wnid in SYNSETS}
     val = {os.path.basename(name): content for name, content in tree(mini.images, "val").items()}
-    archives = {imagenet_archives.TRAIN: as_tar(inner, ""), imagenet_archives.DEVKIT: devkit,
-                imagenet_archives.VAL: as_tar(val, "")}
+    archives = {
+        imagenet_archives.TRAIN: as_tar(inner, ""),
+        imagenet_archives.DEVKIT: devkit,
+        imagenet_archives.VAL: as_tar(val, ""),
+    }
     if flat:
         del archives[imagenet_archives.VAL]
         (images / "val").mkdir()
@@ -325,8 +361,12 @@ def test_imagenet_archives_are_unpacked(flat, root, tmp_path, devkit, build, dri
     drive["1-61f_ol79pViBFDG_IDlUQSwoLcn2XXF"] = (mini.folder / "classnames.txt").read_bytes()
     assert main(["ImageNet", "--root", str(root)]) == 0
     dataset, original = build("ImageNet", ROOT=str(root)), build("ImageNet", ROOT=str(tmp_path / "original"))
-    assert np.all([os.path.relpath(a.impath, root) == os.path.relpath(b.impath, tmp_path / "original")
-                   for a, b in zip(dataset.train_x + dataset.test, original.train_x + original.test, strict=True)])
+    assert np.all(
+        [
+            os.path.relpath(a.impath, root) == os.path.relpath(b.impath, tmp_path / "original")
+            for a, b in zip(dataset.train_x + dataset.test, original.train_x + original.test, strict=True)
+        ]
+    )
     assert not list(images.rglob(".unpack*"))
 
 

@@ -56,8 +56,9 @@ def test_data_folder_can_move(mini, build, tmp_path):
     first = build("EuroSAT", NUM_SHOTS=2)
     shutil.move(mini.folder, tmp_path / "elsewhere" / "eurosat")
     moved = build("EuroSAT", NUM_SHOTS=2, ROOT=str(tmp_path / "elsewhere"))
-    assert [i.impath for i in moved.train_x] == [i.impath.replace(str(tmp_path), str(tmp_path / "elsewhere"))
-                                                 for i in first.train_x]
+    assert [i.impath for i in moved.train_x] == [
+        i.impath.replace(str(tmp_path), str(tmp_path / "elsewhere")) for i in first.train_x
+    ]
 
 
 def test_seeds_differ_and_repeat(mini, build):
@@ -107,15 +108,18 @@ def test_changed_split_is_noticed(mini, build, capsys):
     assert "another split" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("content, words", [
-    ("{\"train\": [", "not valid JSON"),
-    ("[]", "is not a few-shot file"),
-    ("{\"train\": [], \"val\": []}", "\"train\" is empty"),
-    ("{\"train\": [[\"Forest/forest_0000.jpg\", \"1\", \"Forest\"]]}", "the label must be an integer"),
-    ("{\"train\": [[\"Forest/forest_0000.jpg\", 2, \"Forest\"]]}", "is not in the split's \"train\""),
-    ("{\"train\": [[\"Forest/forest_0009.jpg\", 1, \"Forest\"]]}", "is not in the split's \"train\""),
-    ("{\"train\": [[\"../../x.jpg\", 1, \"Forest\"]]}", "stay inside it"),
-])
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        ('{"train": [', "not valid JSON"),
+        ("[]", "is not a few-shot file"),
+        ('{"train": [], "val": []}', '"train" is empty'),
+        ('{"train": [["Forest/forest_0000.jpg", "1", "Forest"]]}', "the label must be an integer"),
+        ('{"train": [["Forest/forest_0000.jpg", 2, "Forest"]]}', 'is not in the split\'s "train"'),
+        ('{"train": [["Forest/forest_0009.jpg", 1, "Forest"]]}', 'is not in the split\'s "train"'),
+        ('{"train": [["../../x.jpg", 1, "Forest"]]}', "stay inside it"),
+    ],
+)
 def test_bad_cache(mini, build, content, words):
     cache_of(mini).parent.mkdir()
     cache_of(mini).write_text(content)
@@ -128,9 +132,18 @@ def test_bad_cache(mini, build, content, words):
 def test_sample_chosen_by_hand(tmp_path, build, capsys):
     """A file without the split's hash: used if it fits, for ImageNet too, and never overwritten."""
     mini = imagenet(tmp_path)
-    entries = [[f"train/{item}/{item}_4.JPEG", label, name] for label, (item, name) in
-               enumerate([("n01440764", "tench"), ("n01443537", "goldfish"), ("n01484850", "great white shark"),
-                          ("n02000001", "black grouse"), ("n04000001", "projectile")])]
+    entries = [
+        [f"train/{item}/{item}_4.JPEG", label, name]
+        for label, (item, name) in enumerate(
+            [
+                ("n01440764", "tench"),
+                ("n01443537", "goldfish"),
+                ("n01484850", "great white shark"),
+                ("n02000001", "black grouse"),
+                ("n04000001", "projectile"),
+            ]
+        )
+    ]
     path = mini.folder / "split_fewshot" / "shot_1-seed_1.json"
     path.parent.mkdir()
     path.write_text(json.dumps({"train": entries}))
@@ -182,8 +195,7 @@ def test_published_pickle_is_rerooted(mini, build, prefix):
     separator = "\\" if "\\" in prefix else "/"
     write_pickle(mini, [datum(prefix + f"Forest{separator}forest_000{i}.jpg") for i in (1, 3)])
     dataset = build("EuroSAT", NUM_SHOTS=2)
-    assert [item.impath for item in dataset.train_x] == [str(mini.images / "Forest" / f"forest_000{i}.jpg")
-                                                         for i in (1, 3)]
+    assert [item.impath for item in dataset.train_x] == [str(mini.images / "Forest" / f"forest_000{i}.jpg") for i in (1, 3)]
 
 
 def test_published_pickle_with_an_image_outside_the_split(mini, build):
@@ -192,14 +204,17 @@ def test_published_pickle_with_an_image_outside_the_split(mini, build):
     assert build("EuroSAT", NUM_SHOTS=2).train_x[0].impath == str(mini.images / "Forest" / "new.jpg")
 
 
-@pytest.mark.parametrize("item, words", [
-    (datum("/old/Forest/nowhere.jpg"), "neither in the split nor below"),
-    (datum("/old/Forest/forest_0001.jpg", label=3), "but the split says 1"),
-    (datum("/old/Forest/forest_0001.jpg", label="1"), "not a string and an integer"),
-    (datum(7), "not a string and an integer"),
-    (datum("/old/../../Forest/x.jpg"), "neither in the split nor below"),
-    ("Forest/forest_0001.jpg", "is no Datum but str"),
-])
+@pytest.mark.parametrize(
+    "item, words",
+    [
+        (datum("/old/Forest/nowhere.jpg"), "neither in the split nor below"),
+        (datum("/old/Forest/forest_0001.jpg", label=3), "but the split says 1"),
+        (datum("/old/Forest/forest_0001.jpg", label="1"), "not a string and an integer"),
+        (datum(7), "not a string and an integer"),
+        (datum("/old/../../Forest/x.jpg"), "neither in the split nor below"),
+        ("Forest/forest_0001.jpg", "is no Datum but str"),
+    ],
+)
 def test_bad_published_pickle(mini, build, item, words):
     path = write_pickle(mini, [item])
     with pytest.raises(UserError) as error:

@@ -11,10 +11,21 @@ from miniatures import MINIATURES, WITH_SPLIT, write_split
 from dassl.config import get_cfg_default
 
 CONFIGS = {
-    "caltech101": "Caltech101", "dtd": "DescribableTextures", "eurosat": "EuroSAT", "fgvc_aircraft": "FGVCAircraft",
-    "food101": "Food101", "imagenet": "ImageNet", "imagenet_a": "ImageNetA", "imagenet_r": "ImageNetR",
-    "imagenet_sketch": "ImageNetSketch", "imagenetv2": "ImageNetV2", "oxford_flowers": "OxfordFlowers",
-    "oxford_pets": "OxfordPets", "stanford_cars": "StanfordCars", "sun397": "SUN397", "ucf101": "UCF101",
+    "caltech101": "Caltech101",
+    "dtd": "DescribableTextures",
+    "eurosat": "EuroSAT",
+    "fgvc_aircraft": "FGVCAircraft",
+    "food101": "Food101",
+    "imagenet": "ImageNet",
+    "imagenet_a": "ImageNetA",
+    "imagenet_r": "ImageNetR",
+    "imagenet_sketch": "ImageNetSketch",
+    "imagenetv2": "ImageNetV2",
+    "oxford_flowers": "OxfordFlowers",
+    "oxford_pets": "OxfordPets",
+    "stanford_cars": "StanfordCars",
+    "sun397": "SUN397",
+    "ucf101": "UCF101",
 }
 
 
@@ -60,8 +71,9 @@ def test_official_format(name, tmp_path, build):
             assert names_by_label(part) == mini.classnames
         assert all(os.path.isfile(item.impath) for item in part)
     for classname, files in mini.files.items():
-        found = {os.path.relpath(item.impath, mini.images)
-                 for part in parts(dataset) for item in part if item.classname == classname}
+        found = {
+            os.path.relpath(item.impath, mini.images) for part in parts(dataset) for item in part if item.classname == classname
+        }
         assert found == set(files)
 
 
@@ -118,8 +130,7 @@ def test_base_and_new(name, shots, tmp_path, build, capsys):
         assert dataset.all_classnames == mini.classnames
         offset = 0 if half == "base" else n_base
         for part, all_classes in zip(parts(dataset), parts(whole)):
-            expected = [(item.impath, item.label - offset) for item in all_classes
-                        if (item.label < n_base) == (half == "base")]
+            expected = [(item.impath, item.label - offset) for item in all_classes if (item.label < n_base) == (half == "base")]
             assert [(item.impath, item.label) for item in part] == expected
 
 

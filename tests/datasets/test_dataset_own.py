@@ -69,11 +69,14 @@ def test_yaml_and_no_code(photos, make_cfg, tmp_path):
     assert DATASET_REGISTRY.get(cfg.DATASET.NAME)(cfg).num_classes == 3
 
 
-@pytest.mark.parametrize("folder, change, words", [
-    ("fotos", None, "fotos (DATASET.FOLDER below DATASET.ROOT) must be a folder"),
-    ("photos", "empty class", "no images in the class folder"),
-    ("photos", "flat", "must be a folder that holds a folder of images per class"),
-])
+@pytest.mark.parametrize(
+    "folder, change, words",
+    [
+        ("fotos", None, "fotos (DATASET.FOLDER below DATASET.ROOT) must be a folder"),
+        ("photos", "empty class", "no images in the class folder"),
+        ("photos", "flat", "must be a folder that holds a folder of images per class"),
+    ],
+)
 def test_messages(folder, change, words, photos, build, tmp_path):
     if change == "empty class":
         (photos / "wren").mkdir()
@@ -162,9 +165,11 @@ def test_dataset_file_of_the_coop_family_is_picked_up(photos, build, make_cfg, t
         datasets.import_all()
     finally:
         sys.modules.pop("datasets.dropped_in", None)
-    for half, sizes, names in (("all", (6, 3, 9), ["grey heron", "barn owl", "red_kite"]),
-                               ("base", (4, 2, 6), ["grey heron", "barn owl"]),
-                               ("new", (2, 1, 3), ["red_kite"])):
+    for half, sizes, names in (
+        ("all", (6, 3, 9), ["grey heron", "barn owl", "red_kite"]),
+        ("base", (4, 2, 6), ["grey heron", "barn owl"]),
+        ("new", (2, 1, 3), ["red_kite"]),
+    ):
         dataset = build("DroppedIn", NUM_SHOTS=2, SUBSAMPLE_CLASSES=half)
         assert (len(dataset.train_x), len(dataset.val), len(dataset.test)) == sizes
         assert dataset.classnames == names

@@ -94,9 +94,7 @@ def test_batches_larger_than_the_data(make_cfg, capsys):
     assert [len(batch["label"]) for batch in loader] == [12]
     assert "exceeds the 12 training images" in capsys.readouterr().out
     with pytest.raises(UserError, match="BATCH_SIZE|classes"):
-        DataManager(
-            make_cfg("DATALOADER.TRAIN_X.SAMPLER", "RandomClassSampler", "DATALOADER.TRAIN_X.BATCH_SIZE", 64)
-        )
+        DataManager(make_cfg("DATALOADER.TRAIN_X.SAMPLER", "RandomClassSampler", "DATALOADER.TRAIN_X.BATCH_SIZE", 64))
     with pytest.raises(UserError, match="no images"):
         build_data_loader(make_cfg(), data_source=[], is_train=False)
 

@@ -20,9 +20,7 @@ def a_point_after_every_epoch(monkeypatch):
 
 def state_of(trainer):
     state = {name: {k: v.clone() for k, v in m.state_dict().items()} for name, m in trainer._models.items()}
-    momentum = {
-        name: [s["momentum_buffer"].clone() for s in optim.state.values()] for name, optim in trainer._optims.items()
-    }
+    momentum = {name: [s["momentum_buffer"].clone() for s in optim.state.values()] for name, optim in trainer._optims.items()}
     plain = (trainer.steps, trainer.counter, [loss.item() for loss in trainer.history])
     return {**state, "average": trainer.average}, momentum, plain
 

@@ -1,2 +1,3 @@
 """The trainers' fixtures."""
+
 from tests.trainers.conftest import image_root, make_trainer, tiny_weights  # noqa: F401

@@ -1,4 +1,5 @@
 """A run with the feature cache is, bit for bit, the run without it, and reads no image that another run has encoded."""
+
 import json
 import os
 import shutil
@@ -9,9 +10,9 @@ import torch
 import dassl.data.data_manager as data_manager
 from dassl.utils import UserError
 from prompting import UserError as PromptingError
+from tests.trainers.test_trainers import METHODS, learned
 from trainers.base import PromptTrainer
 from trainers.coop import CoOp
-from tests.trainers.test_trainers import METHODS, learned
 
 OFF, VIEWS = ("TRAINER.FEATURE_CACHE", ""), ("TRAINER.CACHE_VIEWS", True)
 

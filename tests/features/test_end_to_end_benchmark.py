@@ -1,4 +1,5 @@
 """The benchmark of whole steps and evaluations runs, and the cached way is the fastest."""
+
 import json
 
 from benchmarks import end_to_end

@@ -1,4 +1,5 @@
 """The cache itself: entries are verified, remade when stale or damaged, bounded, computed by one process of several."""
+
 import multiprocessing
 import os
 import stat
@@ -64,7 +65,7 @@ def test_stale_entry_is_remade_and_said(cache, log):
 
 
 def flip(data, at):
-    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1:]
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
 
 
 @pytest.mark.parametrize("harm", [

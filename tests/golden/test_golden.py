@@ -3,6 +3,7 @@
 Every case in ``--golden-dir`` (NAME.json beside NAME.npz, the format of tests/golden) is run: initial values in, then logits,
 gradients and five optimiser steps compared. Tolerances are those of an exact restructuring in fp32.
 """
+
 import json
 import sys
 from pathlib import Path

@@ -3,6 +3,7 @@
 Every weight is ``(offset + scale * x)`` rounded through fp16, with x drawn from a generator seeded by the entry's name;
 manifests hold each entry's shape, first values and the start of its sha256, so a drift of the generator is noticed.
 """
+
 import hashlib
 import json
 import math

@@ -3,6 +3,7 @@
 FOLDER/job.json names the data root and the weights. Every case's losses of all batches, metrics and share are written.
 All is computed in fp64: with this tiny CLIP's random weights, training amplifies fp32's last bits within few steps.
 """
+
 import json
 import sys
 from pathlib import Path
@@ -28,18 +29,26 @@ BATCH, TEST_BATCH = "DATALOADER.TRAIN_X.BATCH_SIZE", "DATALOADER.TEST.BATCH_SIZE
 CASES = {
     "CoOp": ("CoOp", "vit_b16_ctxv1"),
     "CoOp, own contexts, batches of 3": ("CoOp", "vit_b16", "TRAINER.COOP.CSC", True, BATCH, 3),
-    "CoOp, single images, workers": ("CoOp", "vit_b16_ctxv1", BATCH, 1, TEST_BATCH, 3, "DATALOADER.NUM_WORKERS", 1,
-                                     "OPTIM.MAX_EPOCH", 1),
+    "CoOp, single images, workers": (
+        "CoOp",
+        "vit_b16_ctxv1",
+        BATCH,
+        1,
+        TEST_BATCH,
+        3,
+        "DATALOADER.NUM_WORKERS",
+        1,
+        "OPTIM.MAX_EPOCH",
+        1,
+    ),
     "CoCoOp": ("CoCoOp", "vit_b16_c4_ep10_batch1", BATCH, 3),
     "CoCoOp, single images": ("CoCoOp", "vit_b16_c4_ep10_batch1_ctxv1", BATCH, 1, "OPTIM.MAX_EPOCH", 1),
     "KgCoOp": ("KgCoOp", "vit_b16_ep100_ctxv1"),
     "ProGrad": ("ProGrad", "vit_b16_ep100", BATCH, 5),
     "MoCoOp": ("MoCoOp", "vit_b16", BATCH, 5),
-    "MoCoOp, recomputing layers, kept views": ("MoCoOp", "vit_b16", "TRAINER.CHECKPOINTING", True,
-                                               "TRAINER.CACHE_VIEWS", True),
+    "MoCoOp, recomputing layers, kept views": ("MoCoOp", "vit_b16", "TRAINER.CHECKPOINTING", True, "TRAINER.CACHE_VIEWS", True),
     "MoCoOp, released": ("MoCoOp", "vit_b16_ep50_released", BATCH, 3, "OPTIM.LR", 0.002),
-    "MoCoOp, released, single images": ("MoCoOp", "vit_b16_ep50_released", BATCH, 1, "OPTIM.LR", 0.002,
-                                        "OPTIM.MAX_EPOCH", 1),
+    "MoCoOp, released, single images": ("MoCoOp", "vit_b16_ep50_released", BATCH, 1, "OPTIM.LR", 0.002, "OPTIM.MAX_EPOCH", 1),
     "ZeroshotCLIP2": ("ZeroshotCLIP2", "vit_b16"),
 }
 
@@ -79,7 +88,7 @@ def run(job, folder):
         if trainer.learner is not None:
             trainer.learner.double()
         losses, step = [], trainer.forward_backward
-        trainer.forward_backward = lambda batch: losses.append(step(batch)) or losses[-1]
+        trainer.forward_backward = lambda batch, losses=losses, step=step: losses.append(step(batch)) or losses[-1]
         trainer.train()
         plan = getattr(trainer, "prompt_plan", getattr(trainer, "class_plan", None))
         parallel.barrier()
@@ -113,6 +122,7 @@ def exactness(job):
 
 def refusals(job, folder):
     """What methods say that can't share a batch."""
+
     class OwnStep(PromptTrainer):
         def forward_backward(self, batch):
             return {}

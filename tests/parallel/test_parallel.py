@@ -1,4 +1,5 @@
 """Two processes make the run that one makes: losses of every batch, metrics, checkpoints; and each does its part."""
+
 import json
 import os
 import signal
@@ -13,7 +14,6 @@ import train
 from tests.cli.conftest import arguments, miniature  # noqa: F401
 from tests.parallel import job
 from tests.trainers.conftest import image_root, tiny_weights  # noqa: F401
-
 
 
 def free_port():

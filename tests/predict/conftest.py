@@ -1,4 +1,5 @@
 """Finished runs of every kind of method, trained for one epoch with a tiny CLIP on images that are gone afterwards."""
+
 import json
 import pathlib
 import shutil

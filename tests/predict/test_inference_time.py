@@ -1,4 +1,5 @@
 """The benchmark of evaluation times: it measures what trainers compute, and counts the text work exactly."""
+
 import pytest
 import torch
 

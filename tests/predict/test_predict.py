@@ -1,4 +1,5 @@
 """Predictions from run folders: they are the trainer's own, need no data set, and name what the router did."""
+
 import json
 import pathlib
 import shutil

@@ -1,4 +1,5 @@
 """A small text tower and small CLIPs in every file format that users have."""
+
 import sys
 from pathlib import Path
 

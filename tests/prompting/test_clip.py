@@ -1,4 +1,5 @@
 """CLIP from every kind of file that users have, and a message for every way in which that fails."""
+
 import json
 
 import pytest

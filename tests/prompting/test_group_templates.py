@@ -1,9 +1,10 @@
 """Grouping templates by their features: right, stable, and a file that MoCoOp reads; the group files of Table 7."""
+
 import numpy as np
 import pytest
 
-from prompting import read_groups
 from prompting import group_templates as gt
+from prompting import read_groups
 from prompting.errors import UserError
 from prompting.templates import TEMPLATE_FOLDER
 

@@ -1,4 +1,5 @@
 """The count of live tensors that benchmarks/text_memory.py reports, and what checkpointing saves by it."""
+
 import torch
 
 from benchmarks.measure import LiveBytes

@@ -1,4 +1,5 @@
 """Templates: parts in BPE tokens, group files, and messages that name file and line."""
+
 from pathlib import Path
 
 import pytest

@@ -1,4 +1,5 @@
 """The fast text tower computes what the 77-token computation computes: outputs, gradients, in every arrangement."""
+
 import pytest
 import torch
 

@@ -4,6 +4,7 @@
 
 With --cluster two nodes on this machine share the work, and the second one is killed when two jobs have begun.
 """
+
 import argparse
 import json
 import os
@@ -22,11 +23,11 @@ steps = folder / "steps"
 done = steps.read_text().count("\\n") if steps.exists() else 0
 if sys.argv[3] == "broken": sys.exit("error: no such file: weights.pt")
 if sys.argv[3] == "user": print("error: no data"); sys.exit(2)
-for step in range(done, %d):
+for step in range(done, STEPS):
     time.sleep(float(sys.argv[2]))
     steps.open("a").write(f"{step}\\n")
 (folder / "results.json").write_text(json.dumps({"status": "finished", "metrics": {"accuracy": 50.0}}))
-""" % STEPS
+""".replace("STEPS", str(STEPS))
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ def main():
     parser.add_argument("--broken", action="store_true")
     args = parser.parse_args()
     import sleepers  # not __main__: workers import the jobs' class by this name
+
     from reproduce import grid, progress
 
     progress.ALWAYS = 0.5

@@ -1,4 +1,5 @@
 """The demo's job with train.py replaced by a function that writes results: order, reuse, failure, table."""
+
 import json
 import pathlib
 import signal
@@ -26,8 +27,9 @@ def fake_training(monkeypatch, tmp_path):
         folder = pathlib.Path(option["--output-dir"])
         folder.mkdir(parents=True)
         accuracy = ACCURACY[command[command.index("DATASET.SUBSAMPLE_CLASSES") + 1]] + int(option["--seed"])
-        (folder / "results.json").write_text(json.dumps({
-            "status": "finished", "metrics": {"accuracy": accuracy}, "epochs": 50, "seconds": {"train": 2.5}}))
+        (folder / "results.json").write_text(
+            json.dumps({"status": "finished", "metrics": {"accuracy": accuracy}, "epochs": 50, "seconds": {"train": 2.5}})
+        )
         return 0, ""
 
     monkeypatch.setattr(processes.Background, "run", run)

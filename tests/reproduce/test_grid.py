@@ -1,4 +1,5 @@
 """Jobs on Ray, with sleepers in place of train.py: failures, killed drivers, workers and nodes."""
+
 import os
 import pathlib
 import signal
@@ -14,8 +15,9 @@ PATIENCE = 120  # seconds: on a loaded machine Ray takes long to start
 
 
 def driver(folder, *options):
-    return subprocess.Popen([sys.executable, str(SLEEPERS), str(folder), *options], stdout=subprocess.PIPE,
-                            stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        [sys.executable, str(SLEEPERS), str(folder), *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
 
 def steps(folder):

@@ -1,4 +1,5 @@
 """Figures as files and the HTML report: what is in them, what is escaped, and that a browser shows it."""
+
 import html.parser
 import json
 import re
@@ -14,14 +15,16 @@ from reproduce.routing_job import Routing
 HOSTILE = '<script>document.title="broken"</script> & "a {}"'
 PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b550000000a49444154789c636000000002000148afa471"
-    "0000000049454e44ae426082")
+    "0000000049454e44ae426082"
+)
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 def finish(folder, accuracy=70.0):
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "results.json").write_text(json.dumps({
-        "status": "finished", "metrics": {"accuracy": accuracy}, "epochs": 50, "finished_at": "2025-01-01"}))
+    (folder / "results.json").write_text(
+        json.dumps({"status": "finished", "metrics": {"accuracy": accuracy}, "epochs": 50, "finished_at": "2025-01-01"})
+    )
 
 
 @pytest.fixture
@@ -85,22 +88,34 @@ def test_nothing_to_report_is_an_error(monkeypatch, tmp_path, capsys):
 def test_a_browser_shows_the_report(out, tmp_path):
     main(["report"])
     probe = tmp_path / "probe.html"  # the page, and a script that says how it was laid out
-    script = ("document.title = JSON.stringify([document.querySelectorAll('table').length, "
-              "[...document.images].map(i => i.complete && i.naturalWidth > 0), document.title])")
+    script = (
+        "document.title = JSON.stringify([document.querySelectorAll('table').length, "
+        "[...document.images].map(i => i.complete && i.naturalWidth > 0), document.title])"
+    )
     text = (out / "report.html").read_text(encoding="utf-8")
     probe.write_text(text.replace("</body>", f"<script>onload = () => {{{script}}}</script></body>"))
-    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}",
-               "--dump-dom", probe.as_uri()]
+    command = [
+        BROWSER,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        f"--user-data-dir={tmp_path / 'profile'}",
+        "--dump-dom",
+        probe.as_uri(),
+    ]
     dom = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=120).stdout
     tables, images, title = json.loads(re.search(r"<title>(.*?)</title>", dom)[1])
     assert title == "Reproduction report"  # the hostile class name's script hasn't run
     assert tables == text.count("<table>") and len(images) == 3 and all(images)
 
 
-@pytest.mark.parametrize("name, dataset, words", [
-    ("fig3", "letters", ["letters", "LinearProbe", "MoCoOp", "labelled images a class"]),
-    ("fig4", "eurosat", ["EuroSAT", "base", "H"]),
-])
+@pytest.mark.parametrize(
+    "name, dataset, words",
+    [
+        ("fig3", "letters", ["letters", "LinearProbe", "MoCoOp", "labelled images a class"]),
+        ("fig4", "eurosat", ["EuroSAT", "base", "H"]),
+    ],
+)
 def test_figures_are_written_as_pdf_and_png_or_as_asked(out, name, dataset, words, capsys):
     assert main([name, "--datasets", dataset]) == 0
     pdf, png = (out / "figures" / f"{name}-{dataset}.{kind}" for kind in ("pdf", "png"))

@@ -1,4 +1,5 @@
 """Summaries over seeds: our results.json and the logs that the published code writes."""
+
 import json
 import pathlib
 
@@ -54,7 +55,7 @@ def test_log_counts_only_after_the_end_of_training(tmp_path):
     log = tmp_path / "log.txt"
     log.write_text(running)
     assert results.read_log(log) is None
-    log.write_text(running + text[text.index("Finish training"):])
+    log.write_text(running + text[text.index("Finish training") :])
     assert results.read_log(log)["accuracy"] == 62.2
 
 

@@ -1,4 +1,5 @@
 """Runs as data: recipes, folders, states and what the scripts' command lines and environment mean."""
+
 import argparse
 import json
 
@@ -21,24 +22,27 @@ def parse(monkeypatch, *words, **environment):
     return single.runs_of(parser.parse_args(["run", *words]))
 
 
-@pytest.mark.parametrize("trainer, dataset, setting, shots, cfg", [
-    ("CoOp", "eurosat", "base2new", 16, "vit_b16_ctxv1"),
-    ("CoOp", "imagenet", "base2new", 16, "vit_b16_ep50_ctxv1"),
-    ("CoOp", "imagenet", "crossdataset", 16, "vit_b16_ep50_ctxv1"),
-    ("MoCoOp", "imagenet", "base2new", 16, "vit_b16_ep50"),
-    ("CoCoOp", "dtd", "base2new", 16, "vit_b16_c4_ep10_batch1_ctxv1"),
-    ("KgCoOp", "dtd", "base2new", 16, "vit_b16_ep100_ctxv1"),
-    ("ProGrad", "dtd", "base2new", 16, "vit_b16_ep100"),
-    ("MoCoOp", "dtd", "base2new", 16, "vit_b16"),
-    ("CoOp", "dtd", "fewshot", 1, "rn50_ep50"),
-    ("CoOp", "dtd", "fewshot", 4, "rn50_ep100"),
-    ("MoCoOp", "dtd", "fewshot", 8, "rn50"),
-    ("CoOp", "imagenet", "fewshot", 16, "rn50_ep50"),
-    ("KgCoOp", "dtd", "fewshot", 1, "rn50_ep100"),
-    ("ZeroshotCLIP", "dtd", "zeroshot", 16, "vit_b16"),
-    ("CoOp", "letters", "base2new", 16, "builtin"),
-    ("MoCoOp", "letters_sketch", "crossdataset", 16, "builtin"),
-])
+@pytest.mark.parametrize(
+    "trainer, dataset, setting, shots, cfg",
+    [
+        ("CoOp", "eurosat", "base2new", 16, "vit_b16_ctxv1"),
+        ("CoOp", "imagenet", "base2new", 16, "vit_b16_ep50_ctxv1"),
+        ("CoOp", "imagenet", "crossdataset", 16, "vit_b16_ep50_ctxv1"),
+        ("MoCoOp", "imagenet", "base2new", 16, "vit_b16_ep50"),
+        ("CoCoOp", "dtd", "base2new", 16, "vit_b16_c4_ep10_batch1_ctxv1"),
+        ("KgCoOp", "dtd", "base2new", 16, "vit_b16_ep100_ctxv1"),
+        ("ProGrad", "dtd", "base2new", 16, "vit_b16_ep100"),
+        ("MoCoOp", "dtd", "base2new", 16, "vit_b16"),
+        ("CoOp", "dtd", "fewshot", 1, "rn50_ep50"),
+        ("CoOp", "dtd", "fewshot", 4, "rn50_ep100"),
+        ("MoCoOp", "dtd", "fewshot", 8, "rn50"),
+        ("CoOp", "imagenet", "fewshot", 16, "rn50_ep50"),
+        ("KgCoOp", "dtd", "fewshot", 1, "rn50_ep100"),
+        ("ZeroshotCLIP", "dtd", "zeroshot", 16, "vit_b16"),
+        ("CoOp", "letters", "base2new", 16, "builtin"),
+        ("MoCoOp", "letters_sketch", "crossdataset", 16, "builtin"),
+    ],
+)
 def test_default_cfg_is_the_published_recipe(trainer, dataset, setting, shots, cfg):
     assert recipes.default_cfg(trainer, dataset, setting, shots) == cfg
 
@@ -50,15 +54,18 @@ def test_prograd_few_shot_lambda():
     assert "LOSS.LAMBDA" not in Run("base2new_train", "dtd", "ProGrad", "vit_b16_ep100").settings()
 
 
-@pytest.mark.parametrize("words, folder", [
-    (("base2new_train", "eurosat", "1"), "base2new/train_base/eurosat/shots_16/MoCoOp/vit_b16/seed1"),
-    (("base2new_test", "eurosat", "1"), "base2new/test_new/eurosat/shots_16/MoCoOp/vit_b16/seed1"),
-    (("fewshot", "eurosat", "2", "1"), "fewshot/eurosat/shots_1/MoCoOp/rn50_ep50/seed2"),
-    (("zeroshot", "eurosat", "new"), "zeroshot/eurosat/ZeroshotCLIP/vit_b16/new"),
-    (("xd_train", "imagenet", "3"), "crossdataset/train/imagenet/shots_16/MoCoOp/vit_b16_ep50/seed3"),
-    (("xd_test", "eurosat", "3"), "crossdataset/test/imagenet/eurosat/shots_16/MoCoOp/vit_b16_ep50/seed3"),
-    (("xd_test", "letters_dark", "3"), "crossdataset/test/letters/letters_dark/shots_16/MoCoOp/builtin/seed3"),
-])
+@pytest.mark.parametrize(
+    "words, folder",
+    [
+        (("base2new_train", "eurosat", "1"), "base2new/train_base/eurosat/shots_16/MoCoOp/vit_b16/seed1"),
+        (("base2new_test", "eurosat", "1"), "base2new/test_new/eurosat/shots_16/MoCoOp/vit_b16/seed1"),
+        (("fewshot", "eurosat", "2", "1"), "fewshot/eurosat/shots_1/MoCoOp/rn50_ep50/seed2"),
+        (("zeroshot", "eurosat", "new"), "zeroshot/eurosat/ZeroshotCLIP/vit_b16/new"),
+        (("xd_train", "imagenet", "3"), "crossdataset/train/imagenet/shots_16/MoCoOp/vit_b16_ep50/seed3"),
+        (("xd_test", "eurosat", "3"), "crossdataset/test/imagenet/eurosat/shots_16/MoCoOp/vit_b16_ep50/seed3"),
+        (("xd_test", "letters_dark", "3"), "crossdataset/test/letters/letters_dark/shots_16/MoCoOp/builtin/seed3"),
+    ],
+)
 def test_folders(monkeypatch, words, folder):
     (run,) = parse(monkeypatch, *words)
     assert str(run.directory("out")) == f"out/{folder}"
@@ -90,8 +97,14 @@ def test_only_a_parsed_finished_result_counts(tmp_path, text):
 
 
 def test_finished_run_with_other_settings_is_not_passed_off(tmp_path):
-    result = {"status": "finished", "config": {"OPTIM": {"MAX_EPOCH": 1, "LR": 0.002}, "INPUT": {"SIZE": [64, 64]},
-                                               "DATASET": {"NUM_SHOTS": 16, "SUBSAMPLE_CLASSES": "base"}}}
+    result = {
+        "status": "finished",
+        "config": {
+            "OPTIM": {"MAX_EPOCH": 1, "LR": 0.002},
+            "INPUT": {"SIZE": [64, 64]},
+            "DATASET": {"NUM_SHOTS": 16, "SUBSAMPLE_CLASSES": "base"},
+        },
+    }
     same = Run("base2new_train", "dtd", "CoOp", "c", opts=("INPUT.SIZE", "(64, 64)", "OPTIM.LR", "2e-3"))
     check_same_settings(same, result, tmp_path)
     other = Run("base2new_train", "dtd", "CoOp", "c", opts=("OPTIM.MAX_EPOCH", "200"))
@@ -123,8 +136,10 @@ def test_a_damaged_result_counts_as_none(change, tmp_path):
 
 def test_a_test_older_than_its_training_run_counts_no_more(tmp_path):
     run = Run("base2new_test", "eurosat", "CoOp", "vit_b16_ctxv1")
-    for folder, time in ((run.directory(tmp_path), "2024-05-02T10:00:00"),
-                         (run.training.directory(tmp_path), "2024-05-01T10:00:00")):
+    for folder, time in (
+        (run.directory(tmp_path), "2024-05-02T10:00:00"),
+        (run.training.directory(tmp_path), "2024-05-01T10:00:00"),
+    ):
         folder.mkdir(parents=True)
         (folder / "results.json").write_text(json.dumps({**FINISHED, "finished_at": time}))
     assert run.result(tmp_path) is not None

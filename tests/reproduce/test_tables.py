@@ -1,4 +1,5 @@
 """Tables from finished runs: what each row needs, means, H, averages, what is missing, and formats."""
+
 import argparse
 import json
 import pathlib
@@ -21,8 +22,9 @@ def select(name, *options):
 def finish(out, run, accuracy, **more):
     folder = run.directory(out)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "results.json").write_text(json.dumps({
-        "status": "finished", "metrics": {"accuracy": accuracy}, "epochs": 50, "finished_at": "2025-01-01", **more}))
+    (folder / "results.json").write_text(
+        json.dumps({"status": "finished", "metrics": {"accuracy": accuracy}, "epochs": 50, "finished_at": "2025-01-01", **more})
+    )
 
 
 @pytest.fixture
@@ -37,26 +39,31 @@ def folders(name, *options):
 
 
 def test_tables_share_the_runs_of_the_plain_recipe():
-    plain = {f"base2new/{part}/eurosat/shots_16/MoCoOp/vit_b16/seed{seed}"
-             for part in ("train_base", "test_new") for seed in (1, 2, 3)}
+    plain = {
+        f"base2new/{part}/eurosat/shots_16/MoCoOp/vit_b16/seed{seed}" for part in ("train_base", "test_new") for seed in (1, 2, 3)
+    }
     for table in ("table1", "table2", "table3", "table4", "table5", "table7", "fig4"):
         assert plain <= folders(table, "--datasets", "eurosat"), table
     assert folders("table7", "--methods", "6", "--datasets", "eurosat") == plain  # EuroSAT has six groups of its own
-    assert folders("fig4", "--methods", "λ2 = 0", "--datasets", "dtd") == folders("table2", "--methods", "+ L_router",
-                                                                                  "--datasets", "dtd")
+    assert folders("fig4", "--methods", "λ2 = 0", "--datasets", "dtd") == folders(
+        "table2", "--methods", "+ L_router", "--datasets", "dtd"
+    )
 
 
-@pytest.mark.parametrize("table, row, variant, switches", [
-    ("table2", "+ MoE", "router_loss_none-text_loss_none", {"ROUTER_LOSS": "none", "TEXT_LOSS": "none"}),
-    ("table2", "+ L_router", "text_loss_none", {"TEXT_LOSS": "none"}),
-    ("table2", "+ L_text", "", {}),
-    ("table3", "3", "top_k3", {"TOP_K": "3"}),
-    ("table4", "random", "grouping_random", {"GROUPING": "random"}),
-    ("table5", "mse", "router_loss_mse", {"ROUTER_LOSS": "mse"}),
-    ("table7", "3", "experts3", {"TEMPLATES": "templates/experts/eurosat_3.txt"}),
-    ("fig4", "λ1 = 0.5", "lambda_router0.5", {"LAMBDA_ROUTER": "0.5"}),
-    ("fig4", "λ2 = 5", "", {}),
-])
+@pytest.mark.parametrize(
+    "table, row, variant, switches",
+    [
+        ("table2", "+ MoE", "router_loss_none-text_loss_none", {"ROUTER_LOSS": "none", "TEXT_LOSS": "none"}),
+        ("table2", "+ L_router", "text_loss_none", {"TEXT_LOSS": "none"}),
+        ("table2", "+ L_text", "", {}),
+        ("table3", "3", "top_k3", {"TOP_K": "3"}),
+        ("table4", "random", "grouping_random", {"GROUPING": "random"}),
+        ("table5", "mse", "router_loss_mse", {"ROUTER_LOSS": "mse"}),
+        ("table7", "3", "experts3", {"TEMPLATES": "templates/experts/eurosat_3.txt"}),
+        ("fig4", "λ1 = 0.5", "lambda_router0.5", {"LAMBDA_ROUTER": "0.5"}),
+        ("fig4", "λ2 = 5", "", {}),
+    ],
+)
 def test_a_variants_folder_and_switches(table, row, variant, switches):
     for run in select(table, "--methods", row, "--datasets", "eurosat", "--seeds", "2").runs():
         assert run.directory("").parts[-2:] == (f"vit_b16-{variant}" if variant else "vit_b16", "seed2")
@@ -95,13 +102,28 @@ def test_sizes_of_the_grids():
 
 def test_few_shot_runs_follow_the_recipe():
     runs = {run.shots: run for run in select("fig3", "--methods", "CoOp", "--datasets", "dtd", "--seeds", "1").runs()}
-    assert {n: run.cfg for n, run in runs.items()} == {1: "rn50_ep50", 2: "rn50_ep100", 4: "rn50_ep100", 8: "rn50",
-                                                       16: "rn50"}
+    assert {n: run.cfg for n, run in runs.items()} == {1: "rn50_ep50", 2: "rn50_ep100", 4: "rn50_ep100", 8: "rn50", 16: "rn50"}
 
 
 def test_own_settings_name_the_folder_unless_they_are_the_machines():
-    options = ("--datasets", "dtd", "--methods", "CoOp", "CLIP", "--seeds", "1", "--set", "OPTIM.MAX_EPOCH", "5",
-               "--set", "MODEL.BACKBONE.PATH", "/w/ViT-B-16.pt", "--set", "TRAINER.MOCOOP.TOP_K", "3")
+    options = (
+        "--datasets",
+        "dtd",
+        "--methods",
+        "CoOp",
+        "CLIP",
+        "--seeds",
+        "1",
+        "--set",
+        "OPTIM.MAX_EPOCH",
+        "5",
+        "--set",
+        "MODEL.BACKBONE.PATH",
+        "/w/ViT-B-16.pt",
+        "--set",
+        "TRAINER.MOCOOP.TOP_K",
+        "3",
+    )
     coop, _, clip, _ = select("table1", *options).runs()
     assert coop.directory("").parts[-2] == "vit_b16_ctxv1-max_epoch5" and clip.directory("").parts[-2] == "vit_b16"
     assert coop.opts == ("OPTIM.MAX_EPOCH", "5", "MODEL.BACKBONE.PATH", "/w/ViT-B-16.pt")
@@ -126,8 +148,9 @@ def test_table_of_finished_runs(out, capsys):
     main(["table2", "--datasets", "eurosat", "--methods", "CoOp", "--seeds", "1", "2", "3"])
     text = capsys.readouterr().out
     assert "91.00 ± 1.00 (2/3)" in text and "-0.54" in text and "68.15 [" in text and "\033" not in text
-    assert ("CoOp: 2 runs missing (eurosat)\n    python -m reproduce table2 --methods CoOp --datasets eurosat "
-            "--seeds 1 2 3 --run") in text
+    assert (
+        "CoOp: 2 runs missing (eurosat)\n    python -m reproduce table2 --methods CoOp --datasets eurosat --seeds 1 2 3 --run"
+    ) in text
 
 
 def test_average_has_the_h_of_the_averages_and_only_where_all_are_there(out):
@@ -160,8 +183,7 @@ def test_transfer_has_a_column_for_each_dataset_and_the_average_of_the_targets(o
 
 
 def test_any_other_method_becomes_a_row_and_an_unknown_one_an_error(out, capsys):
-    assert [row.trainer for row in select("table1", "--methods", "LinearProbe", "clip").rows] == ["LinearProbe",
-                                                                                                  "ZeroshotCLIP"]
+    assert [row.trainer for row in select("table1", "--methods", "LinearProbe", "clip").rows] == ["LinearProbe", "ZeroshotCLIP"]
     assert main(["table1", "--methods", "CoOpp"]) == 2
     assert "did you mean CoOp" in capsys.readouterr().err
     assert main(["table7", "--datasets", "dtd"]) == 2
@@ -187,11 +209,17 @@ def test_output_files(out, tmp_path, capsys):
 
 def test_colour_on_a_terminal_only():
     cell = scores.Cell(ours=80.0, paper=81.0)
-    assert tables.render(scores.Document("table1", "", [scores.Block("D", ("base",), [("CoOp", [cell])])]), "text",
-                         colour=True).count("\033[31m-1.00") == 1
+    assert (
+        tables.render(
+            scores.Document("table1", "", [scores.Block("D", ("base",), [("CoOp", [cell])])]), "text", colour=True
+        ).count("\033[31m-1.00")
+        == 1
+    )
 
 
 def test_tables_start_without_torch():
-    code = ("import sys; from reproduce.__main__ import main; main(['table1', '--paper']); "
-            "sys.exit(any(m in sys.modules for m in ('torch', 'dassl', 'trainers', 'ray', 'matplotlib')))")
+    code = (
+        "import sys; from reproduce.__main__ import main; main(['table1', '--paper']); "
+        "sys.exit(any(m in sys.modules for m in ('torch', 'dassl', 'trainers', 'ray', 'matplotlib')))"
+    )
     assert subprocess.run([sys.executable, "-c", code], cwd=recipes.PROJECT, stdout=subprocess.DEVNULL).returncode == 0

@@ -12,7 +12,6 @@ from hypothesis import HealthCheck, given, settings
 from tests.stress import fuzzing, world
 
 
-
 def pytest_configure(config):
     config.addinivalue_line("markers", "full: runs under `make stress` only")
 

@@ -124,8 +124,10 @@ def main(argv=None):
     for text in campaign.failures:
         print(f"FAILED {text}")
     total = campaign.kills.total()
-    print(f"{total} of {args.kills} kills in {campaign.runs} runs, {len(campaign.failures)} runs differ from the "
-          f"undisturbed ones, {time.monotonic() - start:.0f} s")
+    print(
+        f"{total} of {args.kills} kills in {campaign.runs} runs, {len(campaign.failures)} runs differ from the "
+        f"undisturbed ones, {time.monotonic() - start:.0f} s"
+    )
     return 1 if campaign.failures or total < args.kills else 0
 
 

@@ -30,7 +30,7 @@ def cut(data, tenth):
 def flip(data, rng):
     """The bytes with one bit changed."""
     at = rng.randrange(len(data))
-    return data[:at] + bytes([data[at] ^ 1 << rng.randrange(8)]) + data[at + 1:]
+    return data[:at] + bytes([data[at] ^ 1 << rng.randrange(8)]) + data[at + 1 :]
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +85,7 @@ def test_changed_byte_in_a_checkpoint(kind, killed, finished, tmp_path, said, st
         else:
             assert world.differences(expected, found) == []
     assert noticed > 0.7 * n
-    said(f"{n} changed bytes in {kind}", f"{noticed} noticed, {n - noticed} without effect on any number; e.g. "
-                                         f"error: {message}")
+    said(f"{n} changed bytes in {kind}", f"{noticed} noticed, {n - noticed} without effect on any number; e.g. error: {message}")
 
 
 def test_flipped_bits_of_numbers_are_all_noticed(finished, tmp_path):
@@ -95,7 +94,7 @@ def test_flipped_bits_of_numbers_are_all_noticed(finished, tmp_path):
     ctx = load_checkpoint(str(source))["state_dict"]["ctx"].numpy().tobytes()
     start = whole.index(ctx)
     for at in range(start, start + len(ctx), 37):
-        path.write_bytes(whole[:at] + bytes([whole[at] ^ 16]) + whole[at + 1:])
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 16]) + whole[at + 1 :])
         with pytest.raises(DamagedFileError, match="wrong checksum"):
             load_checkpoint(str(path))
 
@@ -208,8 +207,10 @@ def test_split_and_few_shot_files(name, flat, said, stress):
         else:
             warned += "WARNING" in log
             assert found == expected or "WARNING" in log or "drawn from another split" in log, path.read_text()
-    said(f"{n} changed bytes in {name}", f"{noticed} refused, {warned} warned of, the others without effect; e.g. "
-                                         f"error: {message}".replace(str(folder), "…"))
+    said(
+        f"{n} changed bytes in {name}",
+        f"{noticed} refused, {warned} warned of, the others without effect; e.g. error: {message}".replace(str(folder), "…"),
+    )
 
 
 def test_published_few_shot_pickle(flat, said, stress):

@@ -1,4 +1,5 @@
 """Trainers on EuroSAT's class names and a tiny CLIP, fed with random images."""
+
 from pathlib import Path
 
 import pytest

@@ -1,4 +1,5 @@
 """MoCoOp's mixture and losses against the paper's equations, written out one element at a time, in fp64."""
+
 import math
 
 import pytest

@@ -1,4 +1,5 @@
 """The read-me's example of a method is a method: it trains as it stands there."""
+
 import re
 import sys
 import types

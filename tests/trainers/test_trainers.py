@@ -1,4 +1,5 @@
 """Every method in the registry trains, saves, loads and evaluates; MoCoOp's switches all do something."""
+
 import json
 import shutil
 from pathlib import Path
@@ -9,7 +10,6 @@ import torch
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError, load_checkpoint
 from prompting import UserError as PromptingError
-
 from tests.trainers.conftest import CLASSES
 
 METHODS = {
