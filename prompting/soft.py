@@ -8,7 +8,7 @@ from .tokens import EOT, SOT, check_length, encode, readable
 POSITIONS = ("end", "middle", "front")
 
 
-def context_programs(classnames, n_ctx, position="end", class_specific=False, context_length=77):
+def context_programs(classnames, n_ctx, position="end", class_specific=False, context_length=77, frozen=()):
     """Programs of CoOp's prompt: n_ctx learned vectors, the class name, a full stop.
 
     Args:
@@ -16,6 +16,8 @@ def context_programs(classnames, n_ctx, position="end", class_specific=False, co
         n_ctx: vectors per prompt.
         position: where the class name stands: "end", "middle" (after the first n_ctx // 2 vectors) or "front".
         class_specific: every class has its own n_ctx vectors; class c uses learned rows c * n_ctx ….
+        frozen: token ids right before the class name that aren't learned. Where the context isn't at the end, the first
+            len(name) of [frozen | name] count as the name: the published code's rule (ProGrad's templates have such tokens).
 
     Returns:
         [C] programs; learned rows are 0 … n_ctx - 1, or 0 … C * n_ctx - 1.
@@ -24,7 +26,7 @@ def context_programs(classnames, n_ctx, position="end", class_specific=False, co
     for c, name in enumerate(classnames):
         start = c * n_ctx if class_specific else 0
         ctx = [learned(start + i) for i in range(n_ctx)]
-        text = encode(readable(name) + ".")
+        text = [*frozen, *encode(readable(name) + ".")]
         n = len(encode(readable(name)))
         if position == "end":
             body = ctx + text

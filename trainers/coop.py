@@ -27,6 +27,8 @@ class ContextLearner(nn.Module):
 class CoOp(PromptTrainer):
     """Cross-entropy on cosine logits; TRAINER.COOP: how many vectors, where the class name stands, what they start from."""
 
+    frozen_tokens = ()  # between the context and the class name, where a method's words are longer than its context
+
     @staticmethod
     def extend_cfg(cfg):
         cfg.TRAINER.COOP = CN()
@@ -50,9 +52,8 @@ class CoOp(PromptTrainer):
         print(f'Initial context: "{words}"')
         print(f"Number of context words (tokens): {n_ctx}")
         shape = (len(classnames), n_ctx, self.clip.width) if class_specific else (n_ctx, self.clip.width)
-        programs = context_programs(
-            classnames, n_ctx, self.options.CLASS_TOKEN_POSITION, class_specific, self.clip.text.context_length
-        )
+        position, length = self.options.CLASS_TOKEN_POSITION, self.clip.text.context_length
+        programs = context_programs(classnames, n_ctx, position, class_specific, length, self.frozen_tokens)
         self.prompt_plan = self.plan([programs])
         return ContextLearner(shape, init)
 

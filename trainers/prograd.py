@@ -33,17 +33,22 @@ class ProGrad(CoOp):
             raise UserError(f'LOSS.NAME "{cfg.LOSS.NAME}": choose prograd or kd')
 
     def initial_context(self):
-        """N_CTX vectors, the last of which are the tokens of the dataset's template; zeros before them."""
+        """N_CTX vectors, the last of which are tokens of the dataset's template; zeros before them.
+
+        The published code counts the template's words and learns so many of its tokens. A comma is a token and no word, so
+        "a type of pet, a photo of a" (8 words, 9 tokens) leaves its last token frozen before the class name.
+        """
         n_ctx = self.options.N_CTX
         if not self.options.CTX_INIT:
             return n_ctx, None, " ".join(["X"] * n_ctx)
-        words = self.template.replace(" {}.", "")
-        ids = encode(words)
-        if len(ids) > n_ctx:
-            raise UserError(f'TRAINER.COOP.N_CTX {n_ctx} is too small: the template "{words}" alone has {len(ids)} tokens')
+        words = self.template.partition("{}")[0].strip()
+        ids, count = encode(words), len(words.split())
+        if count > n_ctx:
+            raise UserError(f'TRAINER.COOP.N_CTX {n_ctx} is too small: the template "{words}" alone has {count} words')
+        self.frozen_tokens = ids[count:]
         init = torch.zeros(n_ctx, self.clip.width, device=self.device)
-        init[n_ctx - len(ids) :] = self.clip.text.embed(torch.tensor(ids, device=self.device))
-        return n_ctx, init, " ".join(["X"] * (n_ctx - len(ids)) + [words])
+        init[n_ctx - count :] = self.clip.text.embed(torch.tensor(ids[:count], device=self.device))
+        return n_ctx, init, " ".join(["X"] * (n_ctx - count) + [words])
 
     def build_learner(self, classnames):
         self.template = template_for(self.cfg.DATASET.NAME, PROGRAD_TEMPLATES)

@@ -12,10 +12,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import yaml
 
 import trainers
 from dassl.config import get_cfg_default
 from dassl.engine import TRAINER_REGISTRY
+from prompting import template_for
+from prompting.templates import CUSTOM_TEMPLATES, KGCOOP_TEMPLATES, PROGRAD_TEMPLATES
 
 sys.path.insert(0, str(Path(__file__).parent))
 import tiny_clip  # noqa: E402
@@ -68,11 +71,35 @@ def config(spec, weights, folder):
     if spec["trainer"] == "MoCoOp":
         cfg.merge_from_list(["TRAINER.MOCOOP.TEMPLATES", str(group_file(spec, folder))])
     cfg.merge_from_list([
-        "TRAINER.NAME", spec["trainer"], "DATASET.NAME", "EuroSAT", "MODEL.BACKBONE.PATH", weights, "USE_CUDA", False,
+        "TRAINER.NAME", spec["trainer"], "DATASET.NAME", dataset(spec), "MODEL.BACKBONE.PATH", weights, "USE_CUDA", False,
         "OUTPUT_DIR", str(folder), "SEED", spec["seed"],
     ])  # fmt: skip
     cfg.freeze()
     return cfg
+
+
+def dataset(spec):
+    """Registry name of the case's dataset: said by the case, or the one whose template the case names, or EuroSAT."""
+    opts = dict(zip(spec["opts"][::2], spec["opts"][1::2]))
+    name = spec.get("dataset") or spec.get("dataset_name") or opts.get("DATASET.NAME")
+    template = spec.get("template") or spec.get("custom_template")
+    known = {stem.lower().replace("_", ""): registered for stem, registered in registered_names().items()}
+    if name:
+        return known.get(name.lower().replace("_", ""), name)
+    tables = {"ProGrad": PROGRAD_TEMPLATES, "KgCoOp": KGCOOP_TEMPLATES}
+    table = tables.get(spec["trainer"], CUSTOM_TEMPLATES)
+    if template and template != template_for("EuroSAT", table):
+        return next((d for d in known.values() if template_for(d, table) == template), "EuroSAT")
+    return "EuroSAT"
+
+
+def registered_names():
+    """{stem of the dataset's YAML file, or its registry name: registry name}"""
+    names = {}
+    for file in (PROJECT / "configs" / "datasets").glob("*.yaml"):
+        registered = yaml.safe_load(file.read_text())["DATASET"]["NAME"]
+        names.update({file.stem: registered, registered: registered})
+    return names
 
 
 def yaml_file(trainer, stem):
