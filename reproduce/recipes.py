@@ -9,24 +9,31 @@ PROJECT = Path(__file__).resolve().parent.parent
 BUILTIN_DATASETS = ("digits", "letters", "shapes", "textures")  # and their style-shifted sets, e.g. letters_sketch
 ZEROSHOT_TRAINERS = ("ZeroshotCLIP", "ZeroshotCLIP2")
 
+# Beside each row: where the published recipe is written.
 VIT_B16 = {  # base-to-new and cross-dataset
-    "ZeroshotCLIP": "vit_b16",
-    "ZeroshotCLIP2": "vit_b16",
-    "LinearProbe": "vit_b16",
-    "CoOp": "vit_b16_ctxv1",
-    "CoCoOp": "vit_b16_c4_ep10_batch1_ctxv1",
-    "KgCoOp": "vit_b16_ep100_ctxv1",
-    "ProGrad": "vit_b16_ep100",
-    "MoCoOp": "vit_b16",
+    "ZeroshotCLIP": "vit_b16",  # repository CoOp, scripts/coop/zeroshot.sh
+    "ZeroshotCLIP2": "vit_b16",  # the same
+    "LinearProbe": "vit_b16",  # ours: CoOp's lpclip/ is for few-shot RN50
+    "CoOp": "vit_b16_ctxv1",  # repository CoOp, scripts/cocoop/base2new_train.sh: 200 epochs
+    "CoCoOp": "vit_b16_c4_ep10_batch1_ctxv1",  # repository CoOp, scripts/cocoop/base2new_train.sh and xd_train.sh
+    "KgCoOp": "vit_b16_ep100_ctxv1",  # repository KgCoOp, scripts/base2new_train.sh and xd_train.sh: ImageNet too
+    "ProGrad": "vit_b16_ep100",  # repository Prompt-align, scripts/base2new_train_prograd.sh, RN50 and 4 shots there
+    "MoCoOp": "vit_b16",  # the paper, section 4: as CoOp
 }
-VIT_B16_IMAGENET = {"CoOp": "vit_b16_ep50_ctxv1", "MoCoOp": "vit_b16_ep50"}  # 50 epochs
-RN50 = {  # few-shot, where the length of training doesn't depend on the shots
-    "ZeroshotCLIP": "rn50",
-    "ZeroshotCLIP2": "rn50",
-    "LinearProbe": "rn50",
-    "KgCoOp": "rn50_ep100",
-    "ProGrad": "rn50_ep100",
+VIT_B16_IMAGENET = {  # 50 epochs
+    "CoOp": "vit_b16_ep50_ctxv1",  # repository CoOp, scripts/cocoop/base2new_train.sh and xd_train.sh
+    "ProGrad": "vit_b16_ep50",  # repository Prompt-align, README: "rn50_ep50" in place of "rn50_ep100"
+    "MoCoOp": "vit_b16_ep50",  # as CoOp
 }
+RN50 = {  # few-shot, where the length of training doesn't depend on the shots; CoOp, ProGrad, MoCoOp: see FEWSHOT_EPOCHS
+    "ZeroshotCLIP": "rn50",  # repository CoOp, scripts/coop/zeroshot.sh
+    "ZeroshotCLIP2": "rn50",  # the same
+    "LinearProbe": "rn50",  # repository CoOp, lpclip/
+    "KgCoOp": "rn50_ep100",  # the repository KgCoOp has this file only, and no few-shot script for RN50
+}
+# CoOp: repository CoOp, COOP.md (ImageNet: 50 epochs at any number of shots). ProGrad: repository Prompt-align, README.
+# MoCoOp: as CoOp.
+FEWSHOT_EPOCHS = {1: "rn50_ep50", 2: "rn50_ep100", 4: "rn50_ep100", 8: "rn50", 16: "rn50"}  # rn50: 200 epochs
 
 
 def is_builtin(dataset):
@@ -42,16 +49,14 @@ def default_cfg(trainer, dataset, setting, shots):
     """Stem of the method's YAML file in the published recipe.
 
     setting: base2new, fewshot, zeroshot or crossdataset. Few-shot prompts train 50 epochs at 1 shot and on
-    ImageNet, 100 at 2 and 4, 200 from 8 on (CoOp, section 4.1).
+    ImageNet, 100 at 2 and 4, 200 at others (nobody published those between).
     """
     if is_builtin(dataset):
         return "builtin"
     if setting == "fewshot":
         if trainer in RN50:
             return RN50[trainer]
-        if is_imagenet(dataset) or shots == 1:
-            return "rn50_ep50"
-        return "rn50_ep100" if shots in (2, 4) else "rn50"
+        return "rn50_ep50" if is_imagenet(dataset) else FEWSHOT_EPOCHS.get(shots, "rn50")
     if is_imagenet(dataset) and trainer in VIT_B16_IMAGENET:
         return VIT_B16_IMAGENET[trainer]
     return VIT_B16.get(trainer, "vit_b16")
@@ -66,7 +71,10 @@ def recipe_cfg(recipe, trainer, dataset, setting, shots):
 
 
 def recipe_opts(trainer, dataset, setting, shots):
-    """KEY VALUE pairs that the published recipe sets beside its file; the user's own come after and win."""
+    """KEY VALUE pairs that the published recipe sets beside its file; the user's own come after and win.
+
+    ProGrad: repository Prompt-align, README, "Few-shot setting".
+    """
     if trainer == "ProGrad" and setting == "fewshot" and shots >= 8 and dataset in ("oxford_flowers", "dtd", "eurosat"):
         return ("LOSS.LAMBDA", "0.8")
     return ()
