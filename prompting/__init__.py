@@ -3,7 +3,7 @@
 from .clip import CLIP, OPENAI_NAMES, PRECISIONS, load_clip, unit
 from .errors import UserError
 from .plan import Plan, build_plan, learned, plain_text_plan
-from .soft import POSITIONS, context_programs, template_programs
+from .soft import POSITIONS, context_programs, template_programs, word_programs
 from .templates import (
     CUSTOM_TEMPLATES,
     KGCOOP_TEMPLATES,
@@ -15,6 +15,7 @@ from .templates import (
     read_groups,
     soft_parts,
     template_for,
+    word_parts,
 )
 from .tokens import encode
 
@@ -43,4 +44,6 @@ __all__ = [
     "template_for",
     "template_programs",
     "unit",
+    "word_parts",
+    "word_programs",
 ]

@@ -2,7 +2,7 @@
 
 from .errors import UserError
 from .plan import learned
-from .templates import soft_parts
+from .templates import soft_parts, word_parts
 from .tokens import EOT, SOT, check_length, encode, readable
 
 POSITIONS = ("end", "middle", "front")
@@ -63,4 +63,24 @@ def template_programs(template, classnames, offset=0, stop=True, context_length=
         program = [SOT, *ctx[: len(before)], *encode(readable(name)), *ctx[len(before) :], *tail, EOT]
         check_length(program, template.replace("{}", readable(name)), context_length)
         programs.append(program)
+    return programs
+
+
+def word_programs(template, classnames, offset=0, stop=True, context_length=77):
+    """As ``template_programs``, with one learned vector for each word of the template (``word_parts``), as released.
+
+    The learned vectors take the places of as many tokens of the whole prompt: before the class name the first ones, after
+    it those that follow the name's number of tokens. Tokens before the name that are left over stay frozen; a vector too
+    many drops a token of the name, or stands in the end token's place and is read there.
+    """
+    before, first, after, last = word_parts(template)
+    ctx = [learned(offset + i) for i in range(len(first) + len(last))]
+    programs = []
+    for name in map(readable, classnames):
+        tokens = [SOT, *encode(f"{before} {name}{after}" + "." * stop), EOT]
+        check_length(tokens, template.replace("{}", name), context_length)
+        n = len(encode(name))
+        rest = [*tokens[1 + len(first) :], *[0] * n]  # behind the end token stands token 0
+        body = [*ctx[: len(first)], *rest[:n], *ctx[len(first) :], *rest[n + len(last) :]]
+        programs.append([SOT, *body][: len(tokens)])
     return programs

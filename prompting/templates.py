@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import UserError
-from .tokens import encode, readable
+from .tokens import EOT, encode, readable
 
 TEMPLATE_FOLDER = Path(__file__).resolve().parents[1] / "templates"
 GENERIC = "a photo of a {}."
@@ -77,6 +77,21 @@ def soft_parts(template):
     return encode(before), encode(after[:-1] if stop else after), stop
 
 
+def word_parts(template):
+    """(words before, BPE ids of the vectors before, words after, ids after the class name) as MoCoOp's released code counts.
+
+    That code makes one vector for each word, where words are what blanks separate, and takes the vectors' values from the
+    tokenised words in order; where there are more words than tokens, the end token and what follows it are taken. So
+    "a close-up photo of a" (5 words, 7 tokens) learns its first 5 tokens, and " texture" (2 words, one of them empty, 1
+    token) starts from "texture" and the end token. All full stops of the template are dropped.
+    """
+    before, after = template.replace(".", "").split("{}")
+    before = before[:-1]  # the blank before the class name
+    counts = [len(part.split(" ")) if part else 0 for part in (before, after)]
+    ids = [[*encode(part), EOT, *[0] * n][:n] for part, n in zip((before, after), counts)]
+    return before, ids[0], after, ids[1]
+
+
 def group_file(dataset):
     """The group file of a dataset (registry name): ``templates/<dataset>.txt``, or ``templates/default.txt`` without one."""
     plain = dataset.lower().replace("_", "")
@@ -87,8 +102,12 @@ def group_file(dataset):
     return TEMPLATE_FOLDER / "default.txt"
 
 
-def read_groups(path):
+def read_groups(path, doubled_blanks=False):
     """Parse a group file.
+
+    Args:
+        path: of the file.
+        doubled_blanks: allow two blanks in a row, where they mean something (``word_parts``).
 
     Returns:
         list of TemplateGroup.
@@ -108,7 +127,7 @@ def read_groups(path):
         content, _, comment = line.partition("#")
         content = content.strip()
         if content:
-            _check_line(content, f"{path}:{number}")
+            _check_line(content, f"{path}:{number}", doubled_blanks)
             current.append(content)
         elif comment and not current:
             name = comment.strip()
@@ -124,8 +143,8 @@ def read_groups(path):
     return groups
 
 
-def _check_line(template, where):
-    """A template has one {} and no other brace, no doubled blank, no control character."""
+def _check_line(template, where, doubled_blanks):
+    """A template has one {} and no other brace, no doubled blank unless asked for, no control character."""
     if not template.isprintable():
         raise UserError(f"{where}: control character in a template: {template!r}")
     if template.count("{}") != 1:
@@ -133,5 +152,5 @@ def _check_line(template, where):
     rest = template.replace("{}", "")
     if "{" in rest or "}" in rest:
         raise UserError(f'{where}: only an empty pair of braces may stand in a template: "{template}"')
-    if "  " in template:
+    if "  " in template and not doubled_blanks:
         raise UserError(f'{where}: two blanks in a row: "{template}"')

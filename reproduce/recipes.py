@@ -67,7 +67,11 @@ def recipe_cfg(recipe, trainer, dataset, setting, shots):
     cfg = default_cfg(trainer, dataset, setting, shots)
     if recipe == "paper" or trainer != "MoCoOp":
         return cfg
-    return "builtin_released" if cfg == "builtin" else cfg.split("_ep")[0] + "_ep50_released"
+    if cfg == "builtin":
+        return "builtin_released"
+    if is_imagenet(dataset) and setting != "fewshot":
+        return "vit_b16_ep10_released"  # the released code's file for ImageNet
+    return cfg.split("_ep")[0] + "_ep50_released"
 
 
 def recipe_opts(trainer, dataset, setting, shots):

@@ -4,16 +4,20 @@ One soft prompt ("expert") per group of hard templates; a linear router looks at
 the paper's. Where the released code does otherwise, a switch says so; ``configs/trainers/MoCoOp`` has both recipes.
 """
 
+import contextlib
+
 import torch
 import torch.nn.functional as F
 
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
-from prompting import soft_parts, template_programs, unit
+from prompting import soft_parts, template_programs, unit, word_parts, word_programs
 
 from . import mocoop_losses as losses
 from . import mocoop_parts as parts
 from .base import PromptTrainer
+
+PARTIAL_PLANS = 64  # plans of chosen experts that are kept
 
 
 @TRAINER_REGISTRY.register()
@@ -42,10 +46,13 @@ class MoCoOp(PromptTrainer):
         print(f"{len(groups)} experts, from the first template of each group:")
         for group in groups:
             print(f'  "{group.templates[0]}" ({group.name}, {len(group.templates)} templates)')
-        pieces = [soft_parts(g.templates[0]) for g in groups]
-        flat = torch.tensor([i for before, after, _ in pieces for i in before + after], dtype=torch.long, device=self.device)
-        self.ctx_before = [before for before, _, _ in pieces]  # token ids that an expert's first vectors start from
-        self.ctx_lengths = [len(before) + len(after) for before, after, _ in pieces]
+        firsts = [g.templates[0] for g in groups]
+        words = o.CONTEXT_COUNT == "words"
+        pieces = [word_parts(t)[1::2] if words else soft_parts(t)[:2] for t in firsts]
+        flat = torch.tensor([i for before, after in pieces for i in before + after], dtype=torch.long, device=self.device)
+        self.ctx_before = [before for before, _ in pieces]  # token ids that an expert's first vectors start from
+        self.ctx_lengths = [len(before) + len(after) for before, after in pieces]
+        self._partial_plans = {}
         self._targets = None  # hard features, computed when training first asks for them
         self.class_plan = self.experts_plan([(self.dm.dataset.classnames, o.FULL_STOP)])
         blocks = self.image_blocks() if o.TUNE_LAYERNORM else []
@@ -62,10 +69,11 @@ class MoCoOp(PromptTrainer):
     def experts_plan(self, readouts):
         """Plan of all experts for several (class names, with full stop?) lists, which share each expert's prefix."""
         programs, offset = [], 0
+        programs_of = word_programs if self.options.CONTEXT_COUNT == "words" else template_programs
         for group, length in zip(self.groups, self.ctx_lengths):
             args = (self.clip.text.context_length,)
             template = group.templates[0]
-            programs.append([p for names, stop in readouts for p in template_programs(template, names, offset, stop, *args)])
+            programs.append([p for names, stop in readouts for p in programs_of(template, names, offset, stop, *args)])
             offset += length
         return self.plan(programs)
 
@@ -86,6 +94,34 @@ class MoCoOp(PromptTrainer):
 
     def text_features(self):
         return self.expert_features(self.class_plan)
+
+    def features_for(self, plan, scores):
+        """``expert_features`` of what a training batch with router scores [B, G] needs: zeros for experts left out.
+
+        Without a text loss, experts that no image chose have weight 0 and no gradient: leaving them out changes nothing.
+        """
+        if self.options.TEXT_LOSS != "none" and not self.leaves_out:
+            return self.expert_features(plan)
+        chosen = scores.topk(self.options.TOP_K, dim=-1).indices.unique().tolist()
+        if len(chosen) == len(self.groups):
+            return self.expert_features(plan)
+        features = self.expert_features(self.part_of(plan, tuple(chosen)))
+        every = features.new_zeros(len(self.groups), *features.shape[1:])
+        return every.index_copy(0, torch.tensor(chosen, device=self.device), features)
+
+    @property
+    def leaves_out(self):
+        """Whether training batches are so small that the released code leaves experts out."""
+        return self.cfg.DATALOADER.TRAIN_X.BATCH_SIZE < self.options.CHOSEN_BELOW
+
+    def part_of(self, plan, chosen):
+        """Plan of the chosen experts alone; the latest are kept."""
+        key = id(plan), chosen
+        if key not in self._partial_plans:
+            if len(self._partial_plans) >= PARTIAL_PLANS:
+                self._partial_plans.pop(next(iter(self._partial_plans)))
+            self._partial_plans[key] = self.plan([plan.programs[g] for g in chosen])
+        return self._partial_plans[key]
 
     def prepare(self):
         features = self.text_features()
@@ -120,7 +156,8 @@ class MoCoOp(PromptTrainer):
     def loss(self, image_features, labels):
         o = self.options
         hard, prototypes, means, rows, plan, class_rows, text_rows = self.training_targets()
-        features = self.expert_features(plan)  # one pass for both losses
+        scores = self.learner.router(image_features)
+        features = self.features_for(plan, scores)  # one pass for both losses
         class_features = features[:, class_rows]
         logits = self.logits(image_features, (class_features, losses.gram(class_features)))
         terms = {"loss_cls": F.cross_entropy(logits, labels)}
@@ -130,7 +167,7 @@ class MoCoOp(PromptTrainer):
                 target = losses.group_target(image_features.detach(), means)
             else:
                 target = losses.true_class_target(image_features, prototypes, rows[labels])
-            terms["loss_router"] = losses.router_loss(self.learner.router(image_features), target, o.ROUTER_LOSS)
+            terms["loss_router"] = losses.router_loss(scores, target, o.ROUTER_LOSS)
             total = total + o.LAMBDA_ROUTER * terms["loss_router"]
         if o.TEXT_LOSS != "none":
             if o.TEXT_LOSS == "templates":
@@ -143,6 +180,11 @@ class MoCoOp(PromptTrainer):
     def backward_and_update(self, loss):
         scaled = self.clip.dtype != torch.float32
         super().backward_and_update(loss, self.options.GRAD_CLIP if scaled else 0.0)
+
+    def step(self, max_norm=0.0):
+        kept = parts.idle_rows_kept(self.optim, self.learner.ctx) if self.leaves_out else contextlib.nullcontext()
+        with kept:
+            super().step(max_norm)
 
     # -- checkpoints carry the template groups -------------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """MoCoOp's parts: its configuration keys, what it learns, and where its template groups come from."""
 
+import contextlib
 import random
 
 import torch
@@ -15,6 +16,7 @@ CHOICES = {
     "TEXT_LOSS": ("templates", "prototype", "none"),
     "TEXT_CLASSES": ("all", "seen"),
     "GROUPING": ("semantic", "random"),
+    "CONTEXT_COUNT": ("tokens", "words"),
 }
 
 
@@ -25,6 +27,7 @@ def extend_cfg(cfg):
     cfg.TRAINER.MOCOOP.TEMPLATES = ""  # group file; "" = templates/<dataset>.txt
     cfg.TRAINER.MOCOOP.GROUPING = "semantic"  # semantic = as in the file; random = same sizes, shuffled (Table 4)
     cfg.TRAINER.MOCOOP.GROUPING_SEED = 0  # of the random grouping
+    cfg.TRAINER.MOCOOP.CONTEXT_COUNT = "tokens"  # learned vectors: one a token of the template, or one a word (released)
     cfg.TRAINER.MOCOOP.TOP_K = 2  # experts mixed for an image
     cfg.TRAINER.MOCOOP.TAU = 0.07  # temperature of L_cls and L_text; 0 = CLIP's own for L_cls, none for L_text
     cfg.TRAINER.MOCOOP.RENORMALISE = True  # the mixed text feature has length 1: logits are true cosines
@@ -38,6 +41,9 @@ def extend_cfg(cfg):
     cfg.TRAINER.MOCOOP.LAYERNORM_LR_MULT = 0.1
     cfg.TRAINER.MOCOOP.CORRECTION = False  # learn one vector that is added to every text feature
     cfg.TRAINER.MOCOOP.FULL_STOP = True  # classification prompts end with the template's "."
+    # training batches smaller than this encode only experts that an image chose; in L_text the others are zeros, and the
+    # optimiser leaves them alone (released: 4); 0 = never
+    cfg.TRAINER.MOCOOP.CHOSEN_BELOW = 0
     cfg.TRAINER.MOCOOP.GRAD_CLIP = 0.0  # largest gradient norm under fp16, amp and bf16; 0 = no clipping
 
 
@@ -49,6 +55,8 @@ def check_cfg(cfg):
             raise UserError(f'TRAINER.MOCOOP.{key} "{o[key]}": choose one of {", ".join(allowed)}')
     if o.TOP_K < 1:
         raise UserError(f"TRAINER.MOCOOP.TOP_K {o.TOP_K}: at least one expert must be chosen")
+    if o.CHOSEN_BELOW < 0:
+        raise UserError(f"TRAINER.MOCOOP.CHOSEN_BELOW {o.CHOSEN_BELOW}: a number of images, or 0 for never")
     if o.TAU < 0:
         raise UserError(f"TRAINER.MOCOOP.TAU {o.TAU}: a temperature is positive (0 = CLIP's own)")
 
@@ -72,12 +80,30 @@ class MixtureLearner(nn.Module):
         self.norms.requires_grad_(True)
 
 
+@contextlib.contextmanager
+def idle_rows_kept(optimizer, parameter):
+    """Rows of a parameter without gradient come out of the optimiser's step inside as they went in, state and all.
+
+    A row without gradient belongs to an expert that wasn't encoded. In the released code each expert is a parameter of its
+    own, and optimisers skip parameters that have no gradient: no weight decay, no momentum.
+    """
+    idle = parameter.grad.detach().flatten(1).abs().sum(dim=1) == 0  # [N]
+    kept = parameter.detach()[idle].clone()
+    shaped = lambda: {k: v for k, v in optimizer.state[parameter].items() if getattr(v, "shape", None) == parameter.shape}  # noqa: E731
+    state = {k: v[idle].clone() for k, v in shaped().items()}
+    yield
+    with torch.no_grad():
+        parameter[idle] = kept
+        for key, value in shaped().items():
+            value[idle] = state.get(key, torch.zeros_like(kept))
+
+
 def groups_for(cfg):
     """Template groups of a training run: TRAINER.MOCOOP.TEMPLATES or the dataset's own file, regrouped where asked for."""
     o = cfg.TRAINER.MOCOOP
     path = o.TEMPLATES or group_file(cfg.DATASET.NAME)
     print(f"Reading template groups from {path}")
-    groups = read_groups(path)
+    groups = read_groups(path, doubled_blanks=o.CONTEXT_COUNT == "words")
     return shuffled(groups, o.GROUPING_SEED) if o.GROUPING == "random" else groups
 
 

@@ -16,6 +16,7 @@ from prompting import Plan
 class SplitPlan:
     """This process' part of a plan of G groups of C programs."""
 
+    programs: list  # [G][C], the whole
     part: Plan  # this process' programs, of g groups; its groups may have different numbers of classes, at most c
     rows: torch.Tensor  # [n] which of the part's g * c features are programs' (n = 1, a stand-in, if there are none)
     sizes: list  # programs of each process
@@ -34,7 +35,7 @@ class SplitPlan:
         part = compile_plan(groups, ragged=True)
         rows = [g * part.num_classes + c for g, group in enumerate(groups) for c in range(len(group))]
         rows = torch.tensor(rows, device=part.device)
-        return cls(part, rows, parallel.sizes(G * C), (G, C), parallel.largest(part.num_tokens))
+        return cls(programs, part, rows, parallel.sizes(G * C), (G, C), parallel.largest(part.num_tokens))
 
     def tile(self, copies, num_learned):
         """As ``Plan.tile``: every process encodes its programs for each of the copies."""

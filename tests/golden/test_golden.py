@@ -24,10 +24,19 @@ sys.path.insert(0, str(Path(__file__).parent))
 import tiny_clip  # noqa: E402
 
 PROJECT = Path(__file__).resolve().parents[2]
-# the released MoCoOp code's names for what ours calls otherwise
-OUR_KEY = {"TRAINER.MoCoOp.ENABLE_CORRECTION": "TRAINER.MOCOOP.CORRECTION",
-           "TRAINER.MoCoOp.FINETUNE_VIT_LN": "TRAINER.MOCOOP.TUNE_LAYERNORM"}  # fmt: skip
-OUR_CONFIG = {"vit_b16_c4_ep50_batch32_cls_t2t_10_wcl_25_g1_b_lr32": "vit_b16_ep50_released"}
+# the released MoCoOp code's names for what ours calls otherwise; None: no number depends on it
+OUR_KEY = {
+    "ENABLE_CORRECTION": "CORRECTION", "FINETUNE_VIT_LN": "TUNE_LAYERNORM", "TEXT_LOSS_WEIGHT": "LAMBDA_TEXT",
+    "GATE_LOSS_WEIGHT": "LAMBDA_ROUTER", "ENABLE": None, "N_CTX": None, "CTX_INIT": None, "ENABLE_IMPLICIT_OP": None,
+    "PRETRAINED_PROMPTS_DIR": None, "TRAIN_W": None, "GROUPS": None, "PROMPTS": None, "LASP_PROMPTS": None,
+}  # fmt: skip
+OUR_CONFIG = {  # released file: ours, and what it says otherwise
+    "vit_b16_c4_ep10_batch1_cls_t2t_5_wcl_25_g1_b": ("vit_b16_ep10_released", []),
+    "vit_b16_c4_ep10_batch1_cls_t2t_5_wcl_25_g1_b_imagenet": ("vit_b16_ep10_released", []),
+    "vit_b16_c4_ep25_batch32_cls_t2t_5_wcl_25_g1_b_lr32": ("vit_b16_ep50_released", ["OPTIM.MAX_EPOCH", 25]),
+    "vit_b16_c4_ep50_batch32_cls_t2t_10_wcl_25_g1_b_lr32": ("vit_b16_ep50_released", []),
+    "vit_b16_c4_ep300_batch32_cls_t2t_5_wcl_25_g1_b_lr32": ("vit_b16_ep50_released", ["OPTIM.MAX_EPOCH", 300]),
+}
 EUROSAT = [
     "Annual Crop Land", "Forest", "Herbaceous Vegetation Land", "Highway or Road", "Industrial Buildings", "Pasture Land",
     "Permanent Crop Land", "Residential Buildings", "River", "Sea or Lake",
@@ -65,9 +74,10 @@ def config(spec, weights, folder):
     cfg = get_cfg_default()
     trainers.extend_cfg(cfg)
     stem = Path(spec["upstream_config"]).stem
-    cfg.merge_from_file(str(yaml_file(spec["trainer"], OUR_CONFIG.get(stem, stem))))
-    opts = [OUR_KEY.get(o, o).replace("TRAINER.MoCoOp.", "TRAINER.MOCOOP.") for o in spec["opts"]]
-    cfg.merge_from_list(opts)
+    file, changes = OUR_CONFIG.get(stem, (stem, []))
+    cfg.merge_from_file(str(yaml_file(spec["trainer"], file)))
+    cfg.merge_from_list(changes)
+    cfg.merge_from_list(our_options(spec["opts"]))
     if spec["trainer"] == "MoCoOp":
         cfg.merge_from_list(["TRAINER.MOCOOP.TEMPLATES", str(group_file(spec, folder))])
     cfg.merge_from_list([
@@ -76,6 +86,21 @@ def config(spec, weights, folder):
     ])  # fmt: skip
     cfg.freeze()
     return cfg
+
+
+def our_options(opts):
+    """A case's options under our names; those on which no number of ours depends, or that a case gives beside them, left out."""
+    kept = []
+    for key, value in zip(opts[::2], opts[1::2]):
+        section, _, name = key.rpartition(".")
+        if section == "TRAINER.MoCoOp":
+            if name == "TRAIN_W" and value in (False, "False"):
+                kept += ["TRAINER.MOCOOP.CORRECTION", False]  # a correction that stays zero
+            name = OUR_KEY.get(name, name)
+            key = name and f"TRAINER.MOCOOP.{name}"
+        if key and (key, str(value)) != ("DATASET.INCLUDE_ALL_CLASSES", "False"):
+            kept += [key, value]
+    return kept
 
 
 def dataset(spec):

@@ -6,7 +6,7 @@ import pytest
 
 from prompting import UserError, encode, group_file, read_groups, soft_parts, template_for
 from prompting.plan import learned
-from prompting.soft import context_programs, template_programs
+from prompting.soft import context_programs, template_programs, word_programs
 from prompting.templates import PROGRAD_TEMPLATES, TEMPLATE_FOLDER
 from prompting.tokens import EOT, SOT
 
@@ -41,11 +41,27 @@ def test_a_prompt_longer_than_77_tokens_is_an_error():
         context_programs(["word " * 80], 4)
 
 
+@pytest.mark.parametrize(
+    "template, stop, expected",
+    [  # L0, L1 …: learned vectors; as the released code lays out the same prompts
+        ("{} texture.", True, "< cat L0 L1 >"),  # the second vector, in place of the full stop
+        ("{} texture.", False, "< cat L0 L1"),  # the second vector, in place of the end token
+        ("a close-up photo of the {}.", True, "< L0 L1 L2 L3 L4 of the cat . >"),  # 7 tokens, 5 words
+        ("a photo of a  {}.", True, "< L0 L1 L2 L3 L4 . >"),  # the fifth vector, in place of the class name
+        ("a {} in a video game.", False, "< L0 cat L1 L2 L3 L4 L5"),
+    ],
+)
+def test_vectors_counted_in_words(template, stop, expected):
+    (program,) = word_programs(template, ["cat"], stop=stop)
+    words = {49406: "<", 49407: ">", **{encode(w)[0]: w for w in ("cat", "of", "the", ".")}}
+    assert " ".join(words[i] if i >= 0 else f"L{-1 - i}" for i in program) == expected
+
+
 def test_every_group_file_is_well_formed():
     files = sorted(TEMPLATE_FOLDER.rglob("*.txt"))
     assert len(files) >= 20
     for file in files:
-        groups = read_groups(file)
+        groups = read_groups(file, doubled_blanks=file.parent.name == "released")
         assert 3 <= len(groups) <= 20, file
         assert all(g.templates for g in groups) and len({g.name for g in groups}) == len(groups), file
         flat = [t for g in groups for t in g.templates]

@@ -10,7 +10,7 @@ import torch
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError, load_checkpoint
 from prompting import UserError as PromptingError
-from tests.trainers.conftest import CLASSES
+from tests.trainers.conftest import CLASSES, PROJECT
 
 METHODS = {
     "ZeroshotCLIP": "vit_b16", "ZeroshotCLIP2": "vit_b16", "LinearProbe": "vit_b16", "CoOp": "vit_b16_ctxv1",
@@ -108,7 +108,7 @@ SWITCHES = [
     ("ROUTER_LOSS", "mse"), ("ROUTER_LOSS", "ce"), ("ROUTER_LOSS", "none"), ("ROUTER_TARGET", "true_class"),
     ("TEXT_LOSS", "prototype"), ("TEXT_LOSS", "none"), ("TEXT_CLASSES", "seen"), ("TOP_K", 1), ("TOP_K", 4), ("TAU", 0.0),
     ("RENORMALISE", False), ("TUNE_LAYERNORM", True), ("CORRECTION", True), ("FULL_STOP", False), ("LAMBDA_ROUTER", 3.0),
-    ("LAMBDA_TEXT", 1.0), ("GROUPING", "random"),
+    ("LAMBDA_TEXT", 1.0), ("GROUPING", "random"), ("CONTEXT_COUNT", "words"), ("CHOSEN_BELOW", 5),
 ]  # fmt: skip
 
 
@@ -122,7 +122,8 @@ def step(trainer):
 
 
 def test_every_switch_of_mocoop_changes_the_computation(make_trainer):
-    base = ("DATASET.SUBSAMPLE_CLASSES", "base", "OPTIM.WARMUP_EPOCH", -1)
+    templates = str(PROJECT / "templates" / "stanford_cars.txt")  # one of them has fewer words than tokens
+    base = ("DATASET.SUBSAMPLE_CLASSES", "base", "OPTIM.WARMUP_EPOCH", -1, "TRAINER.MOCOOP.TEMPLATES", templates)
     loss, weights = step(make_trainer("MoCoOp", "vit_b16", *base))
     for key, value in SWITCHES:
         other_loss, other = step(make_trainer("MoCoOp", "vit_b16", *base, f"TRAINER.MOCOOP.{key}", value))
@@ -141,6 +142,39 @@ def test_wrong_values_are_one_line(method, key, value, make_trainer):
     with pytest.raises((UserError, PromptingError)) as error:
         make_trainer(method, METHODS[method], *pairs)
     assert "\n" not in str(error.value) and str(value)[:6] in str(error.value)
+
+
+def test_mocoop_of_one_expert_is_coop(make_trainer, tmp_path):
+    file = tmp_path / "one.txt"
+    file.write_text("a photo of a {}.\n")
+    o = "TRAINER.MOCOOP."
+    alone = (o + "TEMPLATES", str(file), o + "TOP_K", 1, o + "TAU", 0.0, o + "ROUTER_LOSS", "none", o + "TEXT_LOSS", "none")
+    same = ("OPTIM.WARMUP_EPOCH", -1, "OPTIM.LR", 0.02)
+    mocoop, coop = make_trainer("MoCoOp", "vit_b16", *alone, *same), make_trainer("CoOp", "vit_b16_ctxv1", *same, out="coop")
+    for _ in range(3):
+        (loss, weights), (expected, ctx) = step(mocoop), step(coop)
+        assert loss == pytest.approx(expected, rel=1e-5)
+    torch.testing.assert_close(weights["ctx"], ctx["ctx"], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("router_loss", ["none", "kl"])
+def test_experts_that_no_image_chose_may_be_left_out_where_the_text_loss_is_off(make_trainer, router_loss):
+    """Bit for bit the same loss would be luck (other matrix sizes); a difference of more than rounding would be an error."""
+    found = []
+    for leave_out in (True, False):
+        trainer = make_trainer("MoCoOp", "vit_b16", "TRAINER.MOCOOP.TEXT_LOSS", "none", "TRAINER.MOCOOP.ROUTER_LOSS", router_loss,
+                               "TRAINER.MOCOOP.TOP_K", 1, "OPTIM.WARMUP_EPOCH", -1, out=f"run{leave_out}")  # fmt: skip
+        encoded = []
+        encode = trainer.encode
+        trainer.encode = lambda plan, *args, _encode=encode, _seen=encoded, **more: (
+            _seen.append(plan) or _encode(plan, *args, **more)
+        )
+        if not leave_out:
+            trainer.features_for = lambda plan, scores, _trainer=trainer: _trainer.expert_features(plan)
+        found.append((*step(trainer), encoded[-1].num_tokens))
+    (loss, weights, tokens), (other_loss, other, other_tokens) = found
+    assert loss == pytest.approx(other_loss, rel=1e-6) and tokens < other_tokens
+    torch.testing.assert_close(weights, other, rtol=1e-6, atol=1e-8)
 
 
 def test_kgcoop_published_schedule_is_the_cosine_squared(make_trainer):
