@@ -54,13 +54,14 @@ def read_run(folder):
 def configuration(results, overrides=()):
     """The frozen configuration of a run, from its results.json; ``overrides``: [KEY, VALUE, ...] that win over it."""
     import trainers
-    from dassl.config import get_cfg_default
+    from dassl.config import check, get_cfg_default
 
     cfg = get_cfg_default()
     trainers.extend_cfg(cfg)
     cfg.merge_from_other_cfg(results["config"])
     cfg.merge_from_list(list(overrides))
     cfg.VERBOSE = False
+    check(cfg)
     cfg.MODEL.INIT_WEIGHTS = ""  # where training started from; the checkpoint has where it ended
     cfg.freeze()
     return cfg

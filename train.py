@@ -40,7 +40,7 @@ FILE_SYSTEM_ERRORS = {
 }
 
 
-OURS = ("dassl", "datasets", "prompting", "trainers")
+OURS = ("dassl", "datasets", "learning", "prompting", "trainers")
 
 
 class Terminated(BaseException):
@@ -133,7 +133,7 @@ def reset_cfg(cfg, args):
         ("DATASET.ROOT", args.root),
         ("OUTPUT_DIR", args.output_dir),
         ("RESUME", args.resume),
-        ("SEED", args.seed if args.seed >= 0 else ""),
+        ("SEED", args.seed if args.seed != -1 else ""),
         ("DATASET.SOURCE_DOMAINS", args.source_domains),
         ("DATASET.TARGET_DOMAINS", args.target_domains),
         ("INPUT.TRANSFORMS", args.transforms),
@@ -152,8 +152,8 @@ def reset_cfg(cfg, args):
 
 
 def setup_cfg(args):
-    """Defaults, dataset file, method file, options, KEY VALUE pairs, in this order; frozen."""
-    from dassl.config import get_cfg_default
+    """Defaults, dataset file, method file, options, KEY VALUE pairs, in this order; checked and frozen."""
+    from dassl.config import check, get_cfg_default
     from trainers import extend_cfg
 
     cfg = get_cfg_default()
@@ -164,6 +164,7 @@ def setup_cfg(args):
         cfg.merge_from_file(args.config_file)
     reset_cfg(cfg, args)
     cfg.merge_from_list(args.opts)
+    check(cfg)
     cfg.freeze()
     return cfg
 
@@ -231,6 +232,7 @@ def run(args):
 
 def run_locked(args, cfg):
     import datasets  # noqa: F401  (registers the datasets)
+    from dassl.config import remarks
     from dassl.engine import build_trainer
     from dassl.utils import collect_env_info, parallel, set_random_seed, setup_logger
 
@@ -242,6 +244,8 @@ def run_locked(args, cfg):
     if is_first():
         setup_logger(cfg.OUTPUT_DIR)
     print_args(args, cfg)
+    for line in remarks(cfg):
+        print(line)
     if in_parallel():
         print(f"{parallel.world_size()} processes share each batch and the prompts")
     print("Collecting env info ...")

@@ -10,11 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from dassl.config import key
 from dassl.engine import TrainerX
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import load_pretrained_weights, parallel
-from prompting import PRECISIONS, Plan, UserError, build_plan, encode, hard_tokens, load_clip, plain_text_plan, unit
+from learning.keys import check_context
+from prompting import Plan, UserError, build_plan, encode, hard_tokens, load_clip, plain_text_plan, unit
 
 from .image_features import ImageFeatures, cache_folder
 from .text_split import SplitPlan
@@ -30,18 +32,18 @@ class PromptTrainer(TrainerX):
     """
 
     section = "COOP"
+    own_start = ""  # words that a context starts from whatever CTX_INIT says
     model_name = "prompt_learner"  # of the learner's folder in a run
 
     @staticmethod
     def extend_cfg(cfg):
-        """TRAINER.CHECKPOINTING: recompute the text tower layer by layer in backward (a tenth of the memory, a third slower).
-
-        The others are docs/caching.md's.
-        """
-        cfg.TRAINER.CHECKPOINTING = False
-        cfg.TRAINER.FEATURE_CACHE = ".features"  # folder of image features, below DATASET.ROOT; "": none
-        cfg.TRAINER.FEATURE_CACHE_GB = 10.0  # above this the least recently used are removed
-        cfg.TRAINER.CACHE_VIEWS = False  # keep features of augmented training images, too (--cache-features)
+        """Keys of all methods; the caches are docs/caching.md's."""
+        cfg.TRAINER.CHECKPOINTING = key(
+            False, "recompute the text tower layer by layer in backward: a tenth of the memory, a third slower"
+        )
+        cfg.TRAINER.FEATURE_CACHE = key(".features", "folder of image features, below DATASET.ROOT", also={"": "none"})
+        cfg.TRAINER.FEATURE_CACHE_GB = key(10.0, "above this the least recently used are removed", low=0.0, high=1e9)
+        cfg.TRAINER.CACHE_VIEWS = key(False, "keep features of augmented training images, too (--cache-features)")
 
     @property
     def options(self):
@@ -49,9 +51,12 @@ class PromptTrainer(TrainerX):
         return self.cfg.TRAINER[self.section]
 
     def check_cfg(self, cfg):
-        precision = cfg.TRAINER[self.section].PREC
-        if precision not in PRECISIONS:
-            raise UserError(f'TRAINER.{self.section}.PREC "{precision}": choose one of {", ".join(PRECISIONS)}')
+        check_context(self.section, cfg.TRAINER[self.section], self.own_start)
+        if cfg.DATALOADER.K_TRANSFORMS > 1 or cfg.INPUT.NO_TRANSFORM:
+            asked = (
+                "INPUT.NO_TRANSFORM True" if cfg.INPUT.NO_TRANSFORM else f"DATALOADER.K_TRANSFORMS {cfg.DATALOADER.K_TRANSFORMS}"
+            )
+            raise UserError(f"{asked}: {type(self).__name__} takes one transformed view of an image")
         if cfg.TRAINER.CACHE_VIEWS and not cache_folder(cfg.TRAINER):
             raise UserError("TRAINER.CACHE_VIEWS (--cache-features) needs a folder, but TRAINER.FEATURE_CACHE is off")
 
@@ -143,8 +148,6 @@ class PromptTrainer(TrainerX):
     def initial_words(self):
         """The words that a context starts from, or None for a random start."""
         words = self.options.CTX_INIT
-        if words and not isinstance(words, str):
-            raise UserError(f'TRAINER.{self.section}.CTX_INIT {words!r}: give the words themselves, e.g. "a photo of a"')
         return words.replace("_", " ") if words else None
 
     def initial_context(self):
@@ -152,8 +155,6 @@ class PromptTrainer(TrainerX):
         words = self.initial_words()
         if not words:
             n_ctx = self.options.N_CTX
-            if n_ctx < 1:
-                raise UserError(f"TRAINER.{self.section}.N_CTX {n_ctx}: at least one context vector is needed")
             return n_ctx, None, " ".join(["X"] * n_ctx)
         ids = torch.tensor(encode(words), device=self.device)
         return len(ids), self.clip.text.embed(ids), words

@@ -5,9 +5,10 @@ from collections import OrderedDict
 import torch
 import torch.nn.functional as F
 from torch import nn
-from yacs.config import CfgNode as CN
 
+from dassl.config import section
 from dassl.engine import TRAINER_REGISTRY
+from learning.keys import context_length, initial_words, precision
 from prompting import context_programs
 
 from .base import PromptTrainer
@@ -39,10 +40,7 @@ class CoCoOp(PromptTrainer):
 
     @staticmethod
     def extend_cfg(cfg):
-        cfg.TRAINER.COCOOP = CN()
-        cfg.TRAINER.COCOOP.N_CTX = 16  # number of context vectors
-        cfg.TRAINER.COCOOP.CTX_INIT = None  # words that the context starts from; their number of tokens is then N_CTX
-        cfg.TRAINER.COCOOP.PREC = "fp16"  # fp16, fp32, amp, bf16
+        cfg.TRAINER.COCOOP = section(N_CTX=context_length(), CTX_INIT=initial_words(), PREC=precision())
 
     def build_learner(self, classnames):
         n_ctx, init, words = self.initial_context()

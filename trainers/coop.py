@@ -2,10 +2,11 @@
 
 import torch
 from torch import nn
-from yacs.config import CfgNode as CN
 
+from dassl.config import section
 from dassl.engine import TRAINER_REGISTRY
-from prompting import POSITIONS, UserError, context_programs
+from learning.keys import class_position, class_specific, context_length, initial_words, precision
+from prompting import context_programs
 
 from .base import PromptTrainer
 
@@ -31,29 +32,22 @@ class CoOp(PromptTrainer):
 
     @staticmethod
     def extend_cfg(cfg):
-        cfg.TRAINER.COOP = CN()
-        cfg.TRAINER.COOP.N_CTX = 16  # number of context vectors
-        cfg.TRAINER.COOP.CSC = False  # class-specific contexts
-        cfg.TRAINER.COOP.CTX_INIT = None  # words that the context starts from; their number of tokens is then N_CTX
-        cfg.TRAINER.COOP.PREC = "fp16"  # fp16, fp32, amp, bf16
-        cfg.TRAINER.COOP.CLASS_TOKEN_POSITION = "end"  # end, middle or front
-
-    def check_cfg(self, cfg):
-        super().check_cfg(cfg)
-        if cfg.TRAINER.COOP.CLASS_TOKEN_POSITION not in POSITIONS:
-            raise UserError(
-                f'TRAINER.COOP.CLASS_TOKEN_POSITION "{cfg.TRAINER.COOP.CLASS_TOKEN_POSITION}": '
-                f"choose one of {', '.join(POSITIONS)}"
-            )
+        cfg.TRAINER.COOP = section(
+            N_CTX=context_length(),
+            CSC=class_specific(),
+            CTX_INIT=initial_words(),
+            PREC=precision(),
+            CLASS_TOKEN_POSITION=class_position(),
+        )
 
     def build_learner(self, classnames):
         n_ctx, init, words = self.initial_context()
-        class_specific = self.options.CSC and init is None  # CoOp: words make a shared context, whatever CSC says
+        own = self.options.CSC  # a context for each class; not with words
         print(f'Initial context: "{words}"')
         print(f"Number of context words (tokens): {n_ctx}")
-        shape = (len(classnames), n_ctx, self.clip.width) if class_specific else (n_ctx, self.clip.width)
+        shape = (len(classnames), n_ctx, self.clip.width) if own else (n_ctx, self.clip.width)
         position, length = self.options.CLASS_TOKEN_POSITION, self.clip.text.context_length
-        programs = context_programs(classnames, n_ctx, position, class_specific, length, self.frozen_tokens)
+        programs = context_programs(classnames, n_ctx, position, own, length, self.frozen_tokens)
         self.prompt_plan = self.plan([programs])
         return ContextLearner(shape, init)
 

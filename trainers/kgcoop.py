@@ -1,8 +1,8 @@
 """KgCoOp: CoOp near the hard templates (Yao et al., Visual-Language Prompt Tuning with Knowledge-guided Context, 2023)."""
 
 import torch.nn.functional as F
-from yacs.config import CfgNode as CN
 
+from dassl.config import key, section
 from dassl.engine import TRAINER_REGISTRY
 from dassl.optim import build_lr_scheduler
 from prompting import KGCOOP_TEMPLATES, template_for
@@ -20,11 +20,14 @@ class KgCoOp(CoOp):
     on one optimiser, so that after the warm-up the learning rate falls with cos² in place of cos.
     """
 
+    own_start = WORDS
+
     @staticmethod
     def extend_cfg(cfg):
-        cfg.TRAINER.COOP.W = 8.0  # weight of the knowledge-guided term
-        cfg.TRAINER.KGCOOP = CN()
-        cfg.TRAINER.KGCOOP.DOUBLE_SCHEDULER = False
+        cfg.TRAINER.COOP.W = key(8.0, "weight of the knowledge-guided term", low=0.0, high=1e6, reader="KgCoOp")
+        cfg.TRAINER.KGCOOP = section(
+            DOUBLE_SCHEDULER=key(False, "square the cosine, as two schedulers on one optimiser do", reader="KgCoOp")
+        )
 
     def initial_words(self):
         return WORDS if self.options.CTX_INIT else None

@@ -6,12 +6,13 @@ import warnings
 import numpy as np
 import torch
 from torch import nn
-from yacs.config import CfgNode as CN
 
+from dassl.config import key, section
 from dassl.data import build_data_loader
 from dassl.data.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
+from learning.keys import precision
 
 from .base import PromptTrainer
 
@@ -31,10 +32,11 @@ class LinearProbe(PromptTrainer):
 
     @staticmethod
     def extend_cfg(cfg):
-        cfg.TRAINER.LINEARPROBE = CN()
-        cfg.TRAINER.LINEARPROBE.PREC = "fp32"  # fp16, fp32, amp, bf16
-        cfg.TRAINER.LINEARPROBE.SEARCH_STEPS = 8
-        cfg.TRAINER.LINEARPROBE.MAX_ITER = 1000  # of L-BFGS
+        cfg.TRAINER.LINEARPROBE = section(
+            PREC=precision("fp32"),
+            SEARCH_STEPS=key(8, "halvings of the interval around the best C", low=0, high=1000),
+            MAX_ITER=key(1000, "iterations of L-BFGS", low=1),
+        )
 
     def build_learner(self, classnames):
         return nn.Linear(self.clip.embed_dim, len(classnames))

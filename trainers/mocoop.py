@@ -28,10 +28,6 @@ class MoCoOp(PromptTrainer):
 
     extend_cfg = staticmethod(parts.extend_cfg)
 
-    def check_cfg(self, cfg):
-        super().check_cfg(cfg)
-        parts.check_cfg(cfg)
-
     # -- building ------------------------------------------------------------------------------------------------------------
 
     def build_learner(self, classnames):

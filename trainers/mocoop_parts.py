@@ -5,60 +5,49 @@ import random
 
 import torch
 from torch import nn
-from yacs.config import CfgNode as CN
 
+from dassl.config import key, section
 from dassl.utils import UserError
+from learning.keys import precision
 from prompting import TemplateGroup, group_file, read_groups
-
-CHOICES = {
-    "ROUTER_LOSS": ("kl", "mse", "ce", "none"),
-    "ROUTER_TARGET": ("group", "true_class"),
-    "TEXT_LOSS": ("templates", "prototype", "none"),
-    "TEXT_CLASSES": ("all", "seen"),
-    "GROUPING": ("semantic", "random"),
-    "CONTEXT_COUNT": ("tokens", "words"),
-}
 
 
 def extend_cfg(cfg):
     """TRAINER.MOCOOP: the defaults are the paper's recipe."""
-    cfg.TRAINER.MOCOOP = CN()
-    cfg.TRAINER.MOCOOP.PREC = "fp16"  # fp16, fp32, amp, bf16
-    cfg.TRAINER.MOCOOP.TEMPLATES = ""  # group file; "" = templates/<dataset>.txt
-    cfg.TRAINER.MOCOOP.GROUPING = "semantic"  # semantic = as in the file; random = same sizes, shuffled (Table 4)
-    cfg.TRAINER.MOCOOP.GROUPING_SEED = 0  # of the random grouping
-    cfg.TRAINER.MOCOOP.CONTEXT_COUNT = "tokens"  # learned vectors: one a token of the template, or one a word (released)
-    cfg.TRAINER.MOCOOP.TOP_K = 2  # experts mixed for an image
-    cfg.TRAINER.MOCOOP.TAU = 0.07  # temperature of L_cls and L_text; 0 = CLIP's own for L_cls, none for L_text
-    cfg.TRAINER.MOCOOP.RENORMALISE = True  # the mixed text feature has length 1: logits are true cosines
-    cfg.TRAINER.MOCOOP.LAMBDA_ROUTER = 1.0  # λ1
-    cfg.TRAINER.MOCOOP.LAMBDA_TEXT = 5.0  # λ2
-    cfg.TRAINER.MOCOOP.ROUTER_LOSS = "kl"  # kl (Eq. 7), mse (Table 5), ce (target as soft label), none (Table 2)
-    cfg.TRAINER.MOCOOP.ROUTER_TARGET = "group"  # group (Eq. 4-6); true_class (+ 10 on the two best, not detached)
-    cfg.TRAINER.MOCOOP.TEXT_LOSS = "templates"  # templates (Eq. 8-9), prototype (one mean feature a group), none
-    cfg.TRAINER.MOCOOP.TEXT_CLASSES = "all"  # all = names of the new classes too (no images); seen = training classes
-    cfg.TRAINER.MOCOOP.TUNE_LAYERNORM = False  # learn ln_1, ln_2 of the image encoder at LAYERNORM_LR_MULT · LR
-    cfg.TRAINER.MOCOOP.LAYERNORM_LR_MULT = 0.1
-    cfg.TRAINER.MOCOOP.CORRECTION = False  # learn one vector that is added to every text feature
-    cfg.TRAINER.MOCOOP.FULL_STOP = True  # classification prompts end with the template's "."
-    # training batches smaller than this encode only experts that an image chose; in L_text the others are zeros, and the
-    # optimiser leaves them alone (released: 4); 0 = never
-    cfg.TRAINER.MOCOOP.CHOSEN_BELOW = 0
-    cfg.TRAINER.MOCOOP.GRAD_CLIP = 0.0  # largest gradient norm under fp16, amp and bf16; 0 = no clipping
-
-
-def check_cfg(cfg):
-    """UserError for a value that no recipe knows."""
-    o = cfg.TRAINER.MOCOOP
-    for key, allowed in CHOICES.items():
-        if o[key] not in allowed:
-            raise UserError(f'TRAINER.MOCOOP.{key} "{o[key]}": choose one of {", ".join(allowed)}')
-    if o.TOP_K < 1:
-        raise UserError(f"TRAINER.MOCOOP.TOP_K {o.TOP_K}: at least one expert must be chosen")
-    if o.CHOSEN_BELOW < 0:
-        raise UserError(f"TRAINER.MOCOOP.CHOSEN_BELOW {o.CHOSEN_BELOW}: a number of images, or 0 for never")
-    if o.TAU < 0:
-        raise UserError(f"TRAINER.MOCOOP.TAU {o.TAU}: a temperature is positive (0 = CLIP's own)")
+    weight = {"low": 0.0, "high": 1e6}
+    cfg.TRAINER.MOCOOP = section(
+        PREC=precision(),
+        TEMPLATES=key("", "group file", also={"": "templates/<dataset>.txt"}),
+        GROUPING=key("semantic", "groups of the file, or of their sizes at random (Table 4)", choices=("semantic", "random")),
+        GROUPING_SEED=key(0, "seed of the random grouping", low=0),
+        CONTEXT_COUNT=key("tokens", "learned vectors: one a token of the template, or a word", choices=("tokens", "words")),
+        TOP_K=key(2, "experts mixed for an image", low=1),
+        TAU=key(0.07, "temperature of L_cls and L_text; 0: CLIP's own for L_cls, none for L_text", low=0.0, high=1e6),
+        RENORMALISE=key(True, "the mixed text feature has length 1: logits are true cosines"),
+        LAMBDA_ROUTER=key(1.0, "λ1, weight of the router loss", **weight),
+        LAMBDA_TEXT=key(5.0, "λ2, weight of the text loss", **weight),
+        ROUTER_LOSS=key(
+            "kl", "kl (Eq. 7), mse (Table 5), ce (target as soft label), none (Table 2)", choices=("kl", "mse", "ce", "none")
+        ),
+        ROUTER_TARGET=key(
+            "group", "group (Eq. 4-6); true_class (+ 10 on the two best, not detached)", choices=("group", "true_class")
+        ),
+        TEXT_LOSS=key(
+            "templates", "templates (Eq. 8-9), prototype (one feature a group), none", choices=("templates", "prototype", "none")
+        ),
+        TEXT_CLASSES=key("all", "all: names of new classes, too (no images); seen: training classes", choices=("all", "seen")),
+        TUNE_LAYERNORM=key(False, "learn ln_1, ln_2 of the image encoder at LAYERNORM_LR_MULT · LR"),
+        LAYERNORM_LR_MULT=key(0.1, "factor on their learning rate", low=0.0, high=1000.0),
+        CORRECTION=key(False, "learn one vector that is added to every text feature"),
+        FULL_STOP=key(True, 'classification prompts end with the template\'s "."'),
+        CHOSEN_BELOW=key(
+            0,
+            "training batches smaller than this encode only experts that an image chose; in L_text the others are zeros, and the "
+            "optimiser leaves them alone (released: 4); 0: never",
+            low=0,
+        ),
+        GRAD_CLIP=key(0.0, "largest gradient norm under fp16, amp and bf16; 0: no clipping", **weight),
+    )  # fmt: skip
 
 
 class MixtureLearner(nn.Module):

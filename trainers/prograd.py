@@ -2,8 +2,8 @@
 
 import torch
 import torch.nn.functional as F
-from yacs.config import CfgNode as CN
 
+from dassl.config import key, section
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
 from prompting import PROGRAD_TEMPLATES, encode, template_for
@@ -19,18 +19,16 @@ class ProGrad(CoOp):
     (1 - ALPHA) · cross-entropy + ALPHA · teacher loss). LOSS.T is the teacher's temperature.
     """
 
+    own_start = "the data set's template"
+
     @staticmethod
     def extend_cfg(cfg):
-        cfg.LOSS = CN()
-        cfg.LOSS.NAME = "prograd"
-        cfg.LOSS.LAMBDA = 1.0
-        cfg.LOSS.ALPHA = 0.0
-        cfg.LOSS.T = 1.0
-
-    def check_cfg(self, cfg):
-        super().check_cfg(cfg)
-        if cfg.LOSS.NAME not in ("prograd", "kd"):
-            raise UserError(f'LOSS.NAME "{cfg.LOSS.NAME}": choose prograd or kd')
+        cfg.LOSS = section(
+            NAME=key("prograd", "what the teacher is for", choices=("prograd", "kd"), reader="ProGrad"),
+            LAMBDA=key(1.0, "how much of that part is removed", low=0.0, high=1e6, reader="ProGrad"),
+            ALPHA=key(0.0, "weight of the teacher's loss in kd", low=0.0, high=1.0, reader="ProGrad"),
+            T=key(1.0, "temperature of the teacher", above=0.0, high=1e6, reader="ProGrad"),
+        )
 
     def initial_context(self):
         """N_CTX vectors, the last of which are tokens of the dataset's template; zeros before them.

@@ -1,8 +1,8 @@
 """Zero-shot CLIP: hard templates, nothing learned (Radford et al., 2021; templates as in the repository CoOp)."""
 
-from yacs.config import CfgNode as CN
-
+from dassl.config import section
 from dassl.engine import TRAINER_REGISTRY
+from learning.keys import precision
 from prompting import SELECTED_TEMPLATES, template_for, unit
 
 from .base import PromptTrainer
@@ -16,8 +16,7 @@ class ZeroshotCLIP(PromptTrainer):
 
     @staticmethod
     def extend_cfg(cfg):
-        cfg.TRAINER.ZEROSHOT = CN()
-        cfg.TRAINER.ZEROSHOT.PREC = "fp32"  # fp16, fp32, amp, bf16
+        cfg.TRAINER.ZEROSHOT = section(PREC=precision("fp32"))
 
     def templates(self):
         """The templates whose mean feature stands for a class."""

@@ -1,9 +1,11 @@
-"""The configuration: a tree of settings with defaults, extended by YAML files and ``KEY VALUE`` pairs."""
+"""The configuration: a tree of declared settings, extended by methods, YAML files and ``KEY VALUE`` pairs."""
 
+from .check import check, remarks
 from .defaults import get_defaults
-from .node import CfgNode
+from .node import CfgNode, section
+from .schema import Key, key, keys_of
 
-__all__ = ["CfgNode", "clean_cfg", "get_cfg_default"]
+__all__ = ["CfgNode", "Key", "check", "clean_cfg", "get_cfg_default", "key", "keys_of", "remarks", "section"]
 
 
 def get_cfg_default():
@@ -13,6 +15,6 @@ def get_cfg_default():
 
 def clean_cfg(cfg, trainer):
     """Take the sections of the other trainers out of ``cfg.TRAINER``; ``trainer`` (a name) and ``NAME`` stay."""
-    for key in list(cfg.TRAINER):
-        if key not in ("NAME", trainer.upper()):
-            del cfg.TRAINER[key]
+    for name in list(cfg.TRAINER):
+        if name not in ("NAME", trainer.upper()):
+            del cfg.TRAINER[name]

@@ -1,6 +1,14 @@
-"""Every setting and its default value."""
+"""Every key of the engine: default, limits, meaning, reader."""
 
-from .node import CfgNode as CN
+from .node import section
+from .schema import UNREAD, key
+
+SAMPLERS = ("RandomSampler", "SequentialSampler", "RandomDomainSampler", "SeqDomainSampler", "RandomClassSampler")
+TRANSFORMS = (
+    "random_translation", "random_crop", "random_resized_crop", "random_flip", "imagenet_policy", "cifar10_policy", "svhn_policy",
+    "randaugment", "randaugment_fixmatch", "randaugment2", "colorjitter", "randomgrayscale", "gaussian_blur", "cutout",
+    "normalize", "gaussian_noise", "instance_norm", "center_crop",
+)  # fmt: skip
 
 # Dassl's methods for domain adaptation, domain generalisation and semi-supervised learning. The methods are not here,
 # their settings are, so that configuration files and command lines that carry them are accepted.
@@ -29,145 +37,182 @@ _TRAINERS = {
 
 def get_defaults():
     """Return a new configuration with the defaults."""
-    cfg = CN()
-    cfg.VERSION = 1
-    cfg.OUTPUT_DIR = "./output"
-    cfg.RESUME = ""  # folder of a run to resume from; empty: OUTPUT_DIR itself
-    cfg.SEED = -1  # negative: a different one each time
-    cfg.USE_CUDA = True  # where there is a CUDA device; else the CPU is used
-    cfg.VERBOSE = True
-    cfg.INPUT = _input()
-    cfg.DATASET = _dataset()
-    cfg.DATALOADER = _dataloader()
-    cfg.MODEL = _model()
-    cfg.OPTIM = _optim()
-    cfg.TRAIN = CN()
-    cfg.TRAIN.CHECKPOINT_FREQ = 0  # in epochs; 0: only the last epoch
-    cfg.TRAIN.PRINT_FREQ = 10  # in batches
-    cfg.TRAIN.COUNT_ITER = "train_x"  # train_x, train_u or smaller_one: whose batches make an epoch (TrainerXU)
-    cfg.TEST = _test()
-    cfg.TRAINER = CN()
-    cfg.TRAINER.NAME = ""
-    for name, settings in _TRAINERS.items():
-        cfg.TRAINER[name] = CN(settings)
-    return cfg
+    return section(
+        VERSION=key(1, "version of the configuration's format", choices=(1,)),
+        OUTPUT_DIR=key("./output", "folder of the run: log, checkpoints, results.json (--output-dir)", check=_filled),
+        RESUME=key("", "folder of a run to resume from (--resume)", also={"": "OUTPUT_DIR itself"}),
+        SEED=key(
+            -1, "seed of few-shot sample, initial values, data order and augmentation (--seed)", low=0, high=2**32 - 1,
+            also={-1: "drawn at random, and said"},
+        ),
+        USE_CUDA=key(True, "compute on the GPU where there is one"),
+        VERBOSE=key(True, "print what is loaded"),
+        INPUT=_input(),
+        DATASET=_dataset(),
+        DATALOADER=_dataloader(),
+        MODEL=_model(),
+        OPTIM=_optim(),
+        TRAIN=section(
+            CHECKPOINT_FREQ=key(0, "epochs between two saved models; 0: only the last epoch's", low=0),
+            PRINT_FREQ=key(10, "batches between two lines of the log", low=1),
+            COUNT_ITER=key(
+                "train_x", "whose batches make an epoch", choices=("train_x", "train_u", "smaller_one"), reader="TrainerXU"
+            ),
+        ),
+        TEST=_test(),
+        TRAINER=section(NAME=key("", "the method (--trainer)"), **_dassls_methods()),
+    )  # fmt: skip
+
+
+def _filled(text):
+    return "" if text.strip() else "must not be empty"
+
+
+def _dassls_methods():
+    """Sections of the methods of Dassl that are not here; the values keep their type, and a trainer file may read them."""
+    sections = {}
+    for method, values in _TRAINERS.items():
+        kinds = {name: str if value == () else type(value) for name, value in values.items()}
+        keys = {name: key(values[name], f"of Dassl's {method}", kind=kinds[name], reader=UNREAD) for name in values}
+        sections[method] = section(**keys)
+    return sections
 
 
 def _input():
-    c = CN()
-    c.SIZE = (224, 224)  # height, width
-    c.INTERPOLATION = "bilinear"
-    c.TRANSFORMS = ()  # see data/transforms
-    c.NO_TRANSFORM = False
-    c.PIXEL_MEAN = [0.485, 0.456, 0.406]  # ImageNet's
-    c.PIXEL_STD = [0.229, 0.224, 0.225]
-    c.CROP_PADDING = 4
-    c.RRCROP_SCALE = (0.08, 1.0)
-    c.CUTOUT_N = 1
-    c.CUTOUT_LEN = 16
-    c.GN_MEAN = 0.0
-    c.GN_STD = 0.15
-    c.RANDAUGMENT_N = 2
-    c.RANDAUGMENT_M = 10
-    c.COLORJITTER_B = 0.4
-    c.COLORJITTER_C = 0.4
-    c.COLORJITTER_S = 0.4
-    c.COLORJITTER_H = 0.1
-    c.RGS_P = 0.2
-    c.GB_P = 0.5
-    c.GB_K = 21
-    return c
+    share = {"low": 0.0, "high": 1.0}
+    return section(
+        SIZE=key((224, 224), "height and width of the network's input in pixels", low=1, high=4096, length=2),
+        INTERPOLATION=key("bilinear", "how images are resized", choices=("bilinear", "bicubic", "nearest")),
+        TRANSFORMS=key((), "augmentation and normalisation of training images (--transforms)", choices=TRANSFORMS, kind=str),
+        NO_TRANSFORM=key(False, "deliver PIL images as they are, for a data set wrapper that transforms them itself"),
+        PIXEL_MEAN=key([0.485, 0.456, 0.406], "mean of the channels, which normalize subtracts", length=3, **share),
+        PIXEL_STD=key([0.229, 0.224, 0.225], "deviation of the channels, which it divides by", above=0.0, high=1.0, length=3),
+        CROP_PADDING=key(4, "pixels around the image", low=0, high=4096, reader="random_crop"),
+        RRCROP_SCALE=key(
+            (0.08, 1.0), "smallest and largest share of the area", length=2, above=0.0, high=1.0, check=_ascending,
+            reader="random_resized_crop",
+        ),
+        CUTOUT_N=key(1, "number of holes", low=1, high=10_000, reader="cutout"),
+        CUTOUT_LEN=key(16, "edge of a hole in pixels", low=1, high=4096, reader="cutout"),
+        GN_MEAN=key(0.0, "mean of the noise", low=-10.0, high=10.0, reader="gaussian_noise"),
+        GN_STD=key(0.15, "deviation of the noise", low=0.0, high=10.0, reader="gaussian_noise"),
+        RANDAUGMENT_N=key(2, "operations in a row", low=1, high=100, reader="randaugment, randaugment2, randaugment_fixmatch"),
+        RANDAUGMENT_M=key(10, "strength of the operations", low=0, high=30, reader="randaugment"),
+        COLORJITTER_B=key(0.4, "change of brightness", low=0.0, high=100.0, reader="colorjitter"),
+        COLORJITTER_C=key(0.4, "change of contrast", low=0.0, high=100.0, reader="colorjitter"),
+        COLORJITTER_S=key(0.4, "change of saturation", low=0.0, high=100.0, reader="colorjitter"),
+        COLORJITTER_H=key(0.1, "change of hue", low=0.0, high=0.5, reader="colorjitter"),
+        RGS_P=key(0.2, "probability", **share, reader="randomgrayscale"),
+        GB_P=key(0.5, "probability", **share, reader="gaussian_blur"),
+        GB_K=key(21, "edge of the kernel in pixels", low=1, high=1023, check=_odd, reader="gaussian_blur"),
+    )  # fmt: skip
+
+
+def _ascending(values):
+    return "" if list(values) == sorted(values) else "must be in ascending order"
+
+
+def _odd(value):
+    return "" if value % 2 else "must be odd"
 
 
 def _dataset():
-    c = CN()
-    c.ROOT = ""
-    c.NAME = ""
-    c.SOURCE_DOMAINS = ()
-    c.TARGET_DOMAINS = ()
-    c.NUM_LABELED = -1
-    c.NUM_SHOTS = -1  # images per class; below 1: all
-    c.SUBSAMPLE_CLASSES = "all"  # all, base or new
-    c.FOLDER = ""  # a folder below ROOT, for datasets that are any folder of images
-    c.VAL_PERCENT = 0.1
-    c.STL10_FOLD = -1
-    c.CIFAR_C_TYPE = ""
-    c.CIFAR_C_LEVEL = 1
-    c.ALL_AS_UNLABELED = False
-    return c
+    return section(
+        ROOT=key("", "folder that holds the data sets (--root)"),
+        NAME=key("", "class of the data set, from datasets/"),
+        SOURCE_DOMAINS=key((), "domains to learn from (--source-domains)", kind=str),
+        TARGET_DOMAINS=key((), "domains to test on (--target-domains)", kind=str),
+        NUM_LABELED=key(-1, "labelled images in semi-supervised learning", low=-1, reader=UNREAD),
+        NUM_SHOTS=key(-1, "training images per class", low=1, also={-1: "all"}),
+        SUBSAMPLE_CLASSES=key("all", "classes to use: all, the first half, or the rest", choices=("all", "base", "new")),
+        FOLDER=key("", "folder below ROOT", reader="ImageFolder"),
+        VAL_PERCENT=key(0.1, "share of the training images for validation", low=0.0, below=1.0, reader=UNREAD),
+        STL10_FOLD=key(-1, "fold of STL-10", low=-1, high=9, reader=UNREAD),
+        CIFAR_C_TYPE=key("", "corruption of CIFAR-C", reader=UNREAD),
+        CIFAR_C_LEVEL=key(1, "strength of the corruption of CIFAR-C", low=1, high=5, reader=UNREAD),
+        ALL_AS_UNLABELED=key(False, "labelled images are unlabelled ones, too", reader=UNREAD),
+    )
 
 
 def _dataloader():
-    c = CN()
-    c.NUM_WORKERS = 4
-    c.K_TRANSFORMS = 1  # views per training image
-    c.RETURN_IMG0 = False  # also return the image without augmentation
-    c.DECODED_MB = 256.0  # decoded training images that a process keeps in memory; 0: none
-    c.TRAIN_X = CN()
-    c.TRAIN_X.SAMPLER = "RandomSampler"
-    c.TRAIN_X.BATCH_SIZE = 32
-    c.TRAIN_X.N_DOMAIN = 0  # RandomDomainSampler: domains in a batch, 0: all
-    c.TRAIN_X.N_INS = 16  # RandomClassSampler: images of a class in a batch
-    c.TRAIN_U = CN()
-    c.TRAIN_U.SAME_AS_X = True
-    c.TRAIN_U.SAMPLER = "RandomSampler"
-    c.TRAIN_U.BATCH_SIZE = 32
-    c.TRAIN_U.N_DOMAIN = 0
-    c.TRAIN_U.N_INS = 16
-    c.TEST = CN()
-    c.TEST.SAMPLER = "SequentialSampler"
-    c.TEST.BATCH_SIZE = 32
-    return c
+    def training(**more):
+        return section(
+            SAMPLER=key("RandomSampler", "order of the training images", choices=SAMPLERS),
+            BATCH_SIZE=key(32, "images in a batch, of all processes together", low=1),
+            N_DOMAIN=key(0, "domains in a batch; 0: all", low=0, reader="RandomDomainSampler"),
+            N_INS=key(16, "images of a class in a batch", low=1, reader="RandomClassSampler"),
+            **more,
+        )
+
+    return section(
+        NUM_WORKERS=key(4, "processes that load images", low=0, high=1024),
+        K_TRANSFORMS=key(1, "views per training image", low=1, high=1024),
+        RETURN_IMG0=key(False, "deliver the image without augmentation, too"),
+        DECODED_MB=key(256.0, "decoded training images that a process keeps in memory, in MB; 0: none", low=0.0, high=1e9),
+        TRAIN_X=training(),
+        TRAIN_U=training(SAME_AS_X=key(True, "unlabelled images are loaded as TRAIN_X says")),
+        TEST=section(
+            SAMPLER=key("SequentialSampler", "order of evaluated images", choices=("SequentialSampler", "RandomSampler")),
+            BATCH_SIZE=key(32, "images in a batch, of all processes together", low=1),
+        ),
+    )
 
 
 def _model():
-    c = CN()
-    c.INIT_WEIGHTS = ""
-    c.BACKBONE = CN()
-    c.BACKBONE.NAME = ""
-    c.BACKBONE.PATH = ""  # local weight file; empty: none
-    c.BACKBONE.PRETRAINED = True
-    c.HEAD = CN()
-    c.HEAD.NAME = ""
-    c.HEAD.HIDDEN_LAYERS = ()
-    c.HEAD.ACTIVATION = "relu"
-    c.HEAD.BN = True
-    c.HEAD.DROPOUT = 0.0
-    return c
+    return section(
+        INIT_WEIGHTS=key("", "file of weights that training starts from", also={"": "none"}),
+        BACKBONE=section(
+            NAME=key("", "the model, e.g. ViT-B/16 (--backbone)"),
+            PATH=key("", "local file of its weights", also={"": "none"}),
+            PRETRAINED=key(True, "start from torchvision's weights", reader="SimpleNet"),
+        ),
+        HEAD=section(
+            NAME=key("", "layers between backbone and classifier (--head)", also={"": "none"}, reader="SimpleNet"),
+            HIDDEN_LAYERS=key((), "widths of its layers", low=1, high=1_000_000, kind=int, reader="SimpleNet"),
+            ACTIVATION=key("relu", "its activation", choices=("relu", "leaky_relu"), reader="SimpleNet"),
+            BN=key(True, "with batch normalisation", reader="SimpleNet"),
+            DROPOUT=key(0.0, "probability of its dropout", low=0.0, below=1.0, reader="SimpleNet"),
+        ),
+    )
 
 
 def _optim():
-    c = CN()
-    c.NAME = "adam"
-    c.LR = 0.0003
-    c.WEIGHT_DECAY = 5e-4
-    c.MOMENTUM = 0.9
-    c.SGD_DAMPNING = 0
-    c.SGD_NESTEROV = False
-    c.RMSPROP_ALPHA = 0.99
-    c.ADAM_BETA1 = 0.9
-    c.ADAM_BETA2 = 0.999
-    c.STAGED_LR = False  # LR · BASE_LR_MULT for all layers but NEW_LAYERS
-    c.NEW_LAYERS = ()
-    c.BASE_LR_MULT = 0.1
-    c.LR_SCHEDULER = "single_step"
-    c.STEPSIZE = (-1,)  # in epochs; below 1: MAX_EPOCH
-    c.GAMMA = 0.1
-    c.MAX_EPOCH = 10
-    c.WARMUP_EPOCH = -1
-    c.WARMUP_TYPE = "linear"
-    c.WARMUP_CONS_LR = 1e-5
-    c.WARMUP_MIN_LR = 1e-5
-    c.WARMUP_RECOUNT = True  # the schedule starts after the warm-up, rather than having run through it
-    return c
+    decay = {"low": 0.0, "below": 1.0}
+    return section(
+        NAME=key("adam", "the optimiser", choices=("adam", "amsgrad", "sgd", "rmsprop", "radam", "adamw")),
+        LR=key(0.0003, "learning rate", above=0.0, high=1000.0),
+        WEIGHT_DECAY=key(5e-4, "weight decay", low=0.0, high=1000.0),
+        MOMENTUM=key(0.9, "momentum", **decay, reader="sgd, rmsprop"),
+        SGD_DAMPNING=key(0.0, "dampening of the momentum", low=0.0, high=1.0, reader="sgd"),
+        SGD_NESTEROV=key(False, "Nesterov's momentum", reader="sgd"),
+        RMSPROP_ALPHA=key(0.99, "decay of the mean square", **decay, reader="rmsprop"),
+        ADAM_BETA1=key(0.9, "decay of the mean gradient", **decay, reader="adam, amsgrad, radam, adamw"),
+        ADAM_BETA2=key(0.999, "decay of the mean square", **decay, reader="adam, amsgrad, radam, adamw"),
+        STAGED_LR=key(False, "learn at LR · BASE_LR_MULT in all layers but NEW_LAYERS"),
+        NEW_LAYERS=key((), "names of layers that learn at LR", kind=str, reader="STAGED_LR"),
+        BASE_LR_MULT=key(0.1, "factor on the rate of the other layers", low=0.0, high=1000.0, reader="STAGED_LR"),
+        LR_SCHEDULER=key("single_step", "schedule of the learning rate", choices=("single_step", "multi_step", "cosine")),
+        STEPSIZE=key((-1,), "epochs of the steps; below 1: MAX_EPOCH", low=-1, check=_steps, reader="single_step, multi_step"),
+        GAMMA=key(0.1, "factor on the learning rate at a step", above=0.0, high=1.0, reader="single_step, multi_step"),
+        MAX_EPOCH=key(10, "epochs of the training", low=1),
+        WARMUP_EPOCH=key(-1, "epochs of the warm-up, fewer than MAX_EPOCH; 0 or -1: none", low=-1),
+        WARMUP_TYPE=key("linear", "learning rate of the warm-up", choices=("constant", "linear")),
+        WARMUP_CONS_LR=key(1e-5, "learning rate of a constant warm-up", above=0.0, high=1000.0),
+        WARMUP_MIN_LR=key(1e-5, "learning rate that a linear warm-up starts at", above=0.0, high=1000.0),
+        WARMUP_RECOUNT=key(True, "the schedule starts after the warm-up, rather than having run through it"),
+    )  # fmt: skip
+
+
+def _steps(values):
+    return "" if len(values) else "must name one epoch at least"
 
 
 def _test():
-    c = CN()
-    c.EVALUATOR = "Classification"
-    c.PER_CLASS_RESULT = False
-    c.COMPUTE_CMAT = False  # writes OUTPUT_DIR/cmat.pt
-    c.NO_TEST = False
-    c.SPLIT = "test"
-    c.FINAL_MODEL = "last_step"  # or best_val
-    return c
+    return section(
+        EVALUATOR=key("Classification", "the evaluator"),
+        PER_CLASS_RESULT=key(False, "print the accuracy of every class"),
+        COMPUTE_CMAT=key(False, "write the confusion matrix to OUTPUT_DIR/cmat.pt"),
+        NO_TEST=key(False, "end without an evaluation"),
+        SPLIT=key("test", "what is evaluated", choices=("test", "val")),
+        FINAL_MODEL=key("last_step", "the model that is evaluated after training", choices=("last_step", "best_val")),
+    )

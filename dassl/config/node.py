@@ -8,10 +8,20 @@ from yacs.config import CfgNode as YacsNode
 
 from ..utils.errors import UserError
 from ..utils.tools import nearest
+from .schema import Key, declared, shown
 
 
 class CfgNode(YacsNode):
-    """yacs' CfgNode with errors for users, and without its habit of executing ``.py`` files."""
+    """yacs' CfgNode with declared keys and errors for users, and without its habit of executing ``.py`` files.
+
+    ``node.NAME = key(…)`` declares a key and gives it its default; later values are plain.
+    """
+
+    def __setattr__(self, name, value):
+        if isinstance(value, Key):
+            self.__dict__.setdefault("__keys__", {})[name] = value
+            value = value.default
+        super().__setattr__(name, value)
 
     def merge_from_file(self, cfg_filename):
         """Merge a YAML file. UserError names the file, the line and the key."""
@@ -48,7 +58,15 @@ class CfgNode(YacsNode):
             if value is None or value == {}:
                 return  # a section without entries
             raise UserError(f"{where}{full_key} is a section, not a value; its keys: {', '.join(node[leaf])}")
-        node[leaf] = _coerce(value, node[leaf], f"{where}{full_key}")
+        node[leaf] = _coerce(value, node[leaf], declared(node, leaf), f"{where}{full_key}")
+
+
+def section(**keys):
+    """A section of the configuration: ``section(N_CTX=key(16, "context vectors", low=1), INNER=section(…))``."""
+    node = CfgNode()
+    for name, value in keys.items():
+        setattr(node, name, value)
+    return node
 
 
 def _nearest_key(root, full_key):
@@ -66,14 +84,21 @@ def _flatten(node, prefix=""):
             yield f"{prefix}{key}", value
 
 
-def _coerce(raw, old, key):
-    """Return ``raw`` as a value of ``old``'s type; strings are read as Python literals, as yacs does."""
+def _coerce(raw, old, known, key):
+    """Return ``raw`` as a value of the type of ``known`` (the key's declaration) or, without one, of ``old``.
+
+    Strings are read as Python literals, as yacs does.
+    """
     value = raw
     if isinstance(raw, str):
         try:
             value = literal_eval(raw)
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             value = raw
+    if known is not None:
+        old = known.default
+        if any(type(value) is type(other) and value == other for other in known.also):
+            return value
     if old is None or type(value) is type(old):
         return value
     if isinstance(old, str) and isinstance(raw, str):
@@ -83,8 +108,11 @@ def _coerce(raw, old, key):
     if isinstance(old, (tuple, list)) and isinstance(value, (tuple, list)):
         return type(old)(value)
     if isinstance(old, float) and type(value) is int:
-        return float(value)
-    raise UserError(f"{key} takes a value of type {type(old).__name__} (default {old!r}), not {raw!r}")
+        try:
+            return float(value)
+        except OverflowError:
+            pass
+    raise UserError(f"{key} takes a value of type {type(old).__name__} (default {old!r}), not {shown(raw)}")
 
 
 class _Loader(yaml.SafeLoader):

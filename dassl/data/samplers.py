@@ -6,6 +6,7 @@ from collections import defaultdict
 import torch
 from torch.utils.data import BatchSampler, Sampler, SequentialSampler
 
+from ..config.defaults import SAMPLERS
 from ..utils import UserError, check_availability, hash_seed, parallel
 
 
@@ -157,12 +158,9 @@ class RandomClassSampler(EpochSampler):
         return order
 
 
-_SAMPLERS = ["RandomSampler", "SequentialSampler", "RandomDomainSampler", "SeqDomainSampler", "RandomClassSampler"]
-
-
 def build_sampler(sampler_type, cfg=None, data_source=None, batch_size=32, n_domain=0, n_ins=16):
     """Return the sampler called ``sampler_type`` over ``data_source``, a list of Datum; ``cfg.SEED`` seeds it."""
-    check_availability(sampler_type, _SAMPLERS)
+    check_availability(sampler_type, SAMPLERS)
     seeded = cfg is not None and cfg.SEED >= 0
     seed = cfg.SEED if seeded else parallel.from_main(random.SystemRandom().getrandbits(32))
     if sampler_type == "RandomSampler":

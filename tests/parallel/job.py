@@ -47,8 +47,19 @@ CASES = {
     "ProGrad": ("ProGrad", "vit_b16_ep100", BATCH, 5),
     "MoCoOp": ("MoCoOp", "vit_b16", BATCH, 5),
     "MoCoOp, recomputing layers, kept views": ("MoCoOp", "vit_b16", "TRAINER.CHECKPOINTING", True, "TRAINER.CACHE_VIEWS", True),
-    "MoCoOp, released": ("MoCoOp", "vit_b16_ep50_released", BATCH, 3, "OPTIM.LR", 0.002),
-    "MoCoOp, released, single images": ("MoCoOp", "vit_b16_ep50_released", BATCH, 1, "OPTIM.LR", 0.002, "OPTIM.MAX_EPOCH", 1),
+    "MoCoOp, released": ("MoCoOp", "vit_b16_ep50_released", BATCH, 3, "OPTIM.LR", 0.002, "OPTIM.WARMUP_EPOCH", 1),
+    "MoCoOp, released, single images": (
+        "MoCoOp",
+        "vit_b16_ep50_released",
+        BATCH,
+        1,
+        "OPTIM.LR",
+        0.002,
+        "OPTIM.WARMUP_EPOCH",
+        1,
+        "OPTIM.MAX_EPOCH",
+        1,
+    ),  # fmt: skip
     "ZeroshotCLIP2": ("ZeroshotCLIP2", "vit_b16"),
 }
 

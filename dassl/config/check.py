@@ -1,0 +1,61 @@
+"""Checks of a complete configuration, made once, before data and weights are touched."""
+
+from ..utils.errors import UserError
+from ..utils.tools import nearest
+from .schema import UNREAD, keys_of, shown
+
+
+def check(cfg):
+    """Raise UserError for the first declared key whose value is not allowed, by itself or beside the others."""
+    for name, known, value in keys_of(cfg):
+        complaint = known.complaint(value)
+        if complaint:
+            raise UserError(f"{name} {shown(value)}: {complaint}{_meant(known, value)} ({known.meaning})")
+    _check_optim(cfg.OPTIM)
+    _check_loader(cfg.DATALOADER)
+
+
+def _meant(known, value):
+    """ " (did you mean …?)" where a choice is misspelt."""
+    entries = value if isinstance(value, (tuple, list)) else [value]
+    wrong = [str(entry) for entry in entries if known.choices and entry not in known.choices]
+    return nearest(wrong[0], known.choices) if wrong else ""
+
+
+def _check_optim(o):
+    if o.WARMUP_EPOCH >= o.MAX_EPOCH and not _is_one_epoch_try(o):
+        raise UserError(
+            f"OPTIM.WARMUP_EPOCH {o.WARMUP_EPOCH}: must be below OPTIM.MAX_EPOCH ({o.MAX_EPOCH}), or the whole training is "
+            "warm-up; for a short try set OPTIM.WARMUP_EPOCH 0"
+        )
+    if o.NAME == "sgd" and o.SGD_NESTEROV and (o.MOMENTUM == 0 or o.SGD_DAMPNING != 0):
+        raise UserError("OPTIM.SGD_NESTEROV True: needs an OPTIM.MOMENTUM above 0 and OPTIM.SGD_DAMPNING 0")
+    if o.STAGED_LR and not o.NEW_LAYERS:
+        raise UserError("OPTIM.STAGED_LR True: needs OPTIM.NEW_LAYERS, the layers that learn at the full rate")
+    if o.LR_SCHEDULER == "multi_step" and list(o.STEPSIZE) != sorted(set(o.STEPSIZE)):
+        raise UserError(f"OPTIM.STEPSIZE {o.STEPSIZE}: must be in ascending order (epochs of the steps)")
+
+
+def _is_one_epoch_try(o):
+    """A recipe with its usual warm-up of one epoch, run for one epoch to see whether it works: a remark says so."""
+    return o.MAX_EPOCH == o.WARMUP_EPOCH == 1
+
+
+def _check_loader(loader):
+    x = loader.TRAIN_X
+    if x.SAMPLER == "RandomClassSampler" and x.BATCH_SIZE % x.N_INS:
+        raise UserError(
+            f"DATALOADER.TRAIN_X.BATCH_SIZE {x.BATCH_SIZE}: must be a multiple of N_INS ({x.N_INS}), the images of a class in a "
+            "batch of RandomClassSampler"
+        )
+
+
+def remarks(cfg):
+    """Lines about what is allowed but not what one may think it is, for the head of a log."""
+    lines = []
+    if _is_one_epoch_try(cfg.OPTIM):
+        lines.append("WARNING: the only epoch is warm-up; for an epoch at the learning rate OPTIM.LR set OPTIM.WARMUP_EPOCH 0")
+    for name, known, value in keys_of(cfg):
+        if known.reader == UNREAD and value != known.default:
+            lines.append(f"Note: {name} {shown(value)} has no effect: {known.meaning}, read by {UNREAD}")
+    return lines

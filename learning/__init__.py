@@ -1,0 +1,1 @@
+"""What methods that learn prompts share: their keys."""
