@@ -30,20 +30,25 @@ SWITCHES = {  # what MoCoOp's recipes say themselves: a row with these values is
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table or a curve: a method, switches of TRAINER.MOCOOP as flat KEY, VALUE, and the number of experts.
+    """A row of a table or a curve: a method, its switches, and the number of experts.
 
-    name: as printed. experts: 0 for the dataset's own template groups.
+    name: as printed. switches: flat KEY, VALUE; keys without a section are TRAINER.MOCOOP's. experts: 0 for the dataset's
+    own template groups. regrouped: every seed has a random grouping of its own. recipe: the only one that has this row.
     """
 
     name: str
     trainer: str = "MoCoOp"
     switches: tuple = ()
     experts: int = 0
+    regrouped: bool = False
+    recipe: str = ""
 
     def changes(self, dataset, recipe):
         """Flat KEY, VALUE pairs in which this row differs from its recipe on a dataset."""
-        pairs = zip(self.switches[::2], self.switches[1::2])
-        opts = [word for key, value in pairs if SWITCHES[recipe][key] != value for word in (f"TRAINER.MOCOOP.{key}", value)]
+        opts = []
+        for key, value in zip(self.switches[::2], self.switches[1::2]):
+            if SWITCHES[recipe].get(key) != value:
+                opts += [key if "." in key else f"TRAINER.MOCOOP.{key}", value]
         if self.experts and self.experts != own_experts(dataset):
             file = recipes.PROJECT / "templates" / "experts" / f"{dataset}_{self.experts}.txt"
             if not file.is_file():
@@ -80,6 +85,7 @@ def sweep(symbol, key, values, without):
 
 LADDER = (
     Row("CoOp", "CoOp"),
+    Row("CoOp at τ 0.07", "CoOp", ("TRAINER.COOP.TAU", "0.07"), recipe="paper"),  # the temperature that the next rows have
     Row("+ MoE", switches=("ROUTER_LOSS", "none", "TEXT_LOSS", "none")),
     Row("+ L_router", switches=("TEXT_LOSS", "none")),
     Row("+ L_text"),
@@ -91,7 +97,7 @@ EXPERIMENTS = {e.name: e for e in (
     Experiment("table3", "Number of experts that the router selects", "base2new", FOUR,
                tuple(Row(str(k), switches=("TOP_K", str(k))) for k in (2, 3, 4))),
     Experiment("table4", "Grouping of the hard templates", "base2new", FOUR,
-               tuple(Row(g, switches=("GROUPING", g)) for g in ("random", "semantic"))),
+               (Row("random", switches=("GROUPING", "random"), regrouped=True), Row("semantic"))),
     Experiment("table5", "Router loss", "base2new", FOUR,
                tuple(Row(loss, switches=("ROUTER_LOSS", loss)) for loss in ("mse", "kl"))),
     Experiment("table6", "Accuracy and time of inference", "base2new", ("caltech101",),
@@ -101,8 +107,8 @@ EXPERIMENTS = {e.name: e for e in (
     Experiment("fig3", "Few-shot learning", "fewshot", ELEVEN,
                methods("LinearProbe", "CoOp", "ProGrad", "MoCoOp"), (1, 2, 4, 8, 16), backbone="RN50"),
     Experiment("fig4", "Weights of the router loss (λ1) and of the text loss (λ2)", "base2new", FOUR,
-               sweep("λ1", "LAMBDA_ROUTER", (0, 0.5, 1, 2, 5), "ROUTER_LOSS")
-               + sweep("λ2", "LAMBDA_TEXT", (0, 1, 3, 5, 10), "TEXT_LOSS")),
+               sweep("λ1", "LAMBDA_ROUTER", (0, 0.5, 1, 1.5, 2, 5), "ROUTER_LOSS")
+               + sweep("λ2", "LAMBDA_TEXT", (0, 1, 3, 4, 5, 6, 10), "TEXT_LOSS")),
     Experiment("fig5", "Where the router sends images", "base2new", FOUR, (Row("MoCoOp"),)),
     Experiment("zeroshot", "Zero-shot CLIP", "zeroshot", ELEVEN, methods("ZeroshotCLIP", "ZeroshotCLIP2")),
     Experiment("crossdataset", "Trained on all classes of one dataset, tested on others", "crossdataset",
@@ -163,7 +169,8 @@ class Selection:
         """One Run of this selection."""
         setting = self.experiment.setting
         cfg = recipes.recipe_cfg(self.recipe, row.trainer, source or dataset, setting, shots)
-        opts = row.changes(source or dataset, self.recipe) + concerning(row.trainer, self.opts)
+        own = ("TRAINER.MOCOOP.GROUPING_SEED", str(seed)) if row.regrouped else ()
+        opts = row.changes(source or dataset, self.recipe) + own + concerning(row.trainer, self.opts)
         return Run(kind, dataset, row.trainer, cfg, seed, shots, subsample, source, opts, variant_name(opts))
 
     def cells(self, row, dataset):
@@ -205,6 +212,11 @@ def dataset_stem(name):
     stem = stems.get(name.lower(), name)
     recipes.dataset_file(stem)
     return stem
+
+
+def rows_of(experiment, recipe):
+    """The rows that an experiment has in a recipe."""
+    return tuple(row for row in experiment.rows if row.recipe in ("", recipe))
 
 
 def chosen_rows(experiment, names):

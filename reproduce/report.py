@@ -7,7 +7,7 @@ from pathlib import Path
 
 from reproduce import figures, recipes, scores, timing
 from reproduce.errors import CommandError
-from reproduce.experiments import EXPERIMENTS, RECIPES, Selection
+from reproduce.experiments import EXPERIMENTS, RECIPES, Selection, rows_of
 from reproduce.render import Footnotes, ours_text, paper_text, title
 from reproduce.routing_job import Routing
 from reproduce.single import output_folder
@@ -68,7 +68,7 @@ def selections(seeds, recipe, opts, out):
     """Selections of which something is finished, each of the datasets that have something."""
     for listed in EXPERIMENTS.values():
         for experiment, datasets in candidates(listed):
-            whole = Selection(experiment, datasets, experiment.rows, tuple(seeds), recipe, opts)
+            whole = Selection(experiment, datasets, rows_of(experiment, recipe), tuple(seeds), recipe, opts)
             there = tuple(d for d in datasets if has_result(whole, d, out))
             if there and there != (experiment.source,):
                 yield dataclasses.replace(whole, datasets=there)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from reproduce import figures, paper, recipes, scores
 from reproduce.errors import CommandError
-from reproduce.experiments import EXPERIMENTS, RECIPES, Selection, chosen_rows, dataset_stem
+from reproduce.experiments import EXPERIMENTS, RECIPES, Selection, chosen_rows, dataset_stem, rows_of
 from reproduce.render import FORMATS, render
 from reproduce.routing_job import Routing
 from reproduce.single import data_folder, output_folder
@@ -97,7 +97,7 @@ def selection_of(args, experiment):
     if experiment.setting == "crossdataset":
         datasets = (source, *(d for d in datasets if d != source))
     experiment = dataclasses.replace(experiment, source=source)
-    rows = chosen_rows(experiment, args.methods) if args.methods else experiment.rows
+    rows = chosen_rows(experiment, args.methods) if args.methods else rows_of(experiment, args.recipe)
     opts = tuple(word for pair in args.pairs for word in pair)
     return Selection(experiment, datasets, rows, tuple(dict.fromkeys(args.seeds)), args.recipe, opts)
 

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from dassl.config import section
+from dassl.config import key, section
 from dassl.engine import TRAINER_REGISTRY
 from learning.keys import class_position, class_specific, context_length, initial_words, precision
 from prompting import context_programs
@@ -38,6 +38,7 @@ class CoOp(PromptTrainer):
             CTX_INIT=initial_words(),
             PREC=precision(),
             CLASS_TOKEN_POSITION=class_position(),
+            TAU=key(0.0, "temperature of the logits; 0: CLIP's own, as published", low=0.0, high=1e6),
         )
 
     def build_learner(self, classnames):
@@ -53,3 +54,7 @@ class CoOp(PromptTrainer):
 
     def text_features(self):
         return self.encode(self.prompt_plan, self.learner.ctx)[0]
+
+    def logits(self, image_features, prepared):
+        scale = 1 / self.options.TAU if self.options.TAU else self.clip.logit_scale
+        return scale * image_features @ prepared.t()

@@ -9,7 +9,7 @@ from torch import nn
 from dassl.config import key, section
 from dassl.utils import UserError
 from learning.keys import precision
-from prompting import TemplateGroup, group_file, read_groups
+from prompting import TemplateGroup, group_file, read_groups, template_for
 
 
 def extend_cfg(cfg):
@@ -93,7 +93,15 @@ def groups_for(cfg):
     path = o.TEMPLATES or group_file(cfg.DATASET.NAME)
     print(f"Reading template groups from {path}")
     groups = read_groups(path, doubled_blanks=o.CONTEXT_COUNT == "words")
-    return shuffled(groups, o.GROUPING_SEED) if o.GROUPING == "random" else groups
+    if o.GROUPING == "semantic":
+        return groups
+    groups = shuffled(groups, o.GROUPING_SEED)
+    print(f"Random grouping {o.GROUPING_SEED} (TRAINER.MOCOOP.GROUPING_SEED)")
+    own = template_for(cfg.DATASET.NAME)
+    holder = next((g for g in groups if own in g.templates[1:]), None)
+    if holder:
+        print(f'  no expert starts from the data set\'s own template "{own}": it is one of several in group "{holder.name}"')
+    return groups
 
 
 def shuffled(groups, seed):

@@ -80,7 +80,7 @@ def test_every_note_belongs_to_a_number():
 @pytest.mark.parametrize("table", TABLES)
 def test_rows_and_datasets_of_the_experiments_are_those_in_print(table):
     experiment, printed = EXPERIMENTS[table], paper.tables()[table]
-    assert [row.name for row in experiment.rows] == list(printed)
+    assert [row.name for row in experiment.rows if not row.recipe] == list(printed)
     names = [PAPER_NAMES[d] for d in experiment.datasets]
     assert all(set(cells) - {"Average"} == set(names) for cells in printed.values())
 

@@ -57,7 +57,11 @@ def test_tables_share_the_runs_of_the_plain_recipe():
         ("table2", "+ L_router", "text_loss_none", {"TEXT_LOSS": "none"}),
         ("table2", "+ L_text", "", {}),
         ("table3", "3", "top_k3", {"TOP_K": "3"}),
-        ("table4", "random", "grouping_random", {"GROUPING": "random"}),
+        ("table4", "random", "grouping_random-grouping_seed2", {"GROUPING": "random", "GROUPING_SEED": "2"}),
+        ("table2", "CoOp at τ 0.07", "tau0.07", {"COOP.TAU": "0.07"}),
+        ("fig4", "λ1 = 1.5", "lambda_router1.5", {"LAMBDA_ROUTER": "1.5"}),
+        ("fig4", "λ2 = 4", "lambda_text4.0", {"LAMBDA_TEXT": "4.0"}),
+        ("fig4", "λ2 = 6", "lambda_text6.0", {"LAMBDA_TEXT": "6.0"}),
         ("table5", "mse", "router_loss_mse", {"ROUTER_LOSS": "mse"}),
         ("table7", "3", "experts3", {"TEMPLATES": "templates/experts/eurosat_3.txt"}),
         ("fig4", "λ1 = 0.5", "lambda_router0.5", {"LAMBDA_ROUTER": "0.5"}),
@@ -66,10 +70,17 @@ def test_tables_share_the_runs_of_the_plain_recipe():
 )
 def test_a_variants_folder_and_switches(table, row, variant, switches):
     for run in select(table, "--methods", row, "--datasets", "eurosat", "--seeds", "2").runs():
-        assert run.directory("").parts[-2:] == (f"vit_b16-{variant}" if variant else "vit_b16", "seed2")
-        assert dict(zip(run.opts[::2], run.opts[1::2])) == {f"TRAINER.MOCOOP.{k}": v for k, v in switches.items()}
+        assert run.directory("").parts[-2:] == (f"{run.cfg}-{variant}" if variant else "vit_b16", "seed2")
+        keys = {k: f"TRAINER.{k}" if "." in k else f"TRAINER.MOCOOP.{k}" for k in switches}
+        assert dict(zip(run.opts[::2], run.opts[1::2])) == {keys[k]: v for k, v in switches.items()}
         command = run.command("data", "/nowhere") if run.kind == "base2new_train" else []
         assert all(value in command for value in switches.values()) or not command
+
+
+def test_the_ladders_steps_change_one_thing_each():
+    names = {recipe: [row.name for row in select("table2", "--recipe", recipe).rows] for recipe in ("paper", "released")}
+    assert names["paper"] == ["CoOp", "CoOp at τ 0.07", "+ MoE", "+ L_router", "+ L_text"]
+    assert names["released"] == ["CoOp", "+ MoE", "+ L_router", "+ L_text"]  # MoCoOp at CLIP's own temperature, as CoOp
 
 
 def test_released_recipe_has_its_own_files_and_plain_switches():

@@ -134,7 +134,7 @@ def test_every_switch_of_mocoop_changes_the_computation(make_trainer):
 @pytest.mark.parametrize("method, key, value", [
     ("MoCoOp", "TRAINER.MOCOOP.ROUTER_LOSS", "kld"), ("MoCoOp", "TRAINER.MOCOOP.TOP_K", 99),
     ("MoCoOp", "TRAINER.MOCOOP.TEMPLATES", "nowhere.txt"), ("CoOp", "TRAINER.COOP.PREC", "fp8"),
-    ("CoOp", "TRAINER.COOP.CLASS_TOKEN_POSITION", "back"), ("CoOp", "INPUT.SIZE", (64, 64)),
+    ("CoOp", "TRAINER.COOP.CLASS_TOKEN_POSITION", "back"), ("CoOp", "TRAINER.COOP.TAU", -0.1), ("CoOp", "INPUT.SIZE", (64, 64)),
     ("ProGrad", "TRAINER.COOP.N_CTX", 2), ("ProGrad", "LOSS.NAME", "progrod"), ("KgCoOp", "MODEL.BACKBONE.NAME", "ViT-B/61"),
 ])  # fmt: skip
 def test_wrong_values_are_one_line(method, key, value, make_trainer):
@@ -142,6 +142,14 @@ def test_wrong_values_are_one_line(method, key, value, make_trainer):
     with pytest.raises((UserError, PromptingError)) as error:
         make_trainer(method, METHODS[method], *pairs)
     assert "\n" not in str(error.value) and str(value)[:6] in str(error.value)
+
+
+def test_a_random_grouping_says_where_the_own_template_went(make_trainer, capsys):
+    for seed in range(8):
+        trainer = make_trainer("MoCoOp", "vit_b16", "TRAINER.MOCOOP.GROUPING", "random", "TRAINER.MOCOOP.GROUPING_SEED", seed,
+                               out=f"run{seed}")  # fmt: skip
+        starts = "a photo of a {}." in [g.templates[0] for g in trainer.groups]
+        assert starts != ('no expert starts from the data set\'s own template "a photo of a {}."' in capsys.readouterr().out)
 
 
 def test_mocoop_of_one_expert_is_coop(make_trainer, tmp_path):
@@ -155,6 +163,13 @@ def test_mocoop_of_one_expert_is_coop(make_trainer, tmp_path):
         (loss, weights), (expected, ctx) = step(mocoop), step(coop)
         assert loss == pytest.approx(expected, rel=1e-5)
     torch.testing.assert_close(weights["ctx"], ctx["ctx"], rtol=1e-5, atol=1e-6)
+
+
+def test_coop_at_another_temperature(make_trainer):
+    plain, warm = (make_trainer("CoOp", "vit_b16_ctxv1", "TRAINER.COOP.TAU", tau, out=str(tau)) for tau in (0.0, 0.07))
+    images = torch.randn(2, 3, 32, 32)
+    scale = plain.clip.logit_scale
+    torch.testing.assert_close(warm.model_inference(images), plain.model_inference(images) / scale / 0.07)
 
 
 @pytest.mark.parametrize("router_loss", ["none", "kl"])
