@@ -7,7 +7,6 @@ The run's results.json says method, backbone, settings and class names, its chec
 dataset isn't needed. Exit status: 0 done; 2 something the user can mend (one `error: ...` line on stderr); 130 Ctrl-C.
 """
 
-import argparse
 import contextlib
 import io
 import os
@@ -15,7 +14,8 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-import train
+from basics import UserError, printable, program, read_json, write_json
+from basics.program import EXIT_STATUSES, Parser
 
 # Engine and methods are imported inside functions: `--help` and a mistyped option then answer at once.
 
@@ -29,7 +29,6 @@ def read_run(folder):
     Raises:
         UserError: no such folder, not a run's folder, or a run that isn't finished.
     """
-    from dassl.utils import UserError, read_json
 
     folder = Path(folder)
     if not folder.is_dir():
@@ -142,7 +141,6 @@ class Predictor:
 
     def _check_classes(self, cfg):
         from dassl.engine import TRAINER_REGISTRY
-        from dassl.utils import UserError
 
         names, own = self.classnames, self.results["classnames"]
         twice = sorted({n for n in names if names.count(n) > 1})
@@ -158,7 +156,6 @@ class Predictor:
             )
 
     def _check_weights(self):
-        from dassl.utils import UserError
 
         names = self.trainer.get_model_names()
         if names and self.results.get("eval_only") and not any((self.run / name).is_dir() for name in names):
@@ -184,7 +181,6 @@ class Predictor:
         Raises:
             UserError: an image that is missing or can't be decoded.
         """
-        from dassl.utils import UserError
 
         images = [os.fspath(path) for path in images]
         for path in images:
@@ -244,7 +240,6 @@ def routing(run, images, classes=None, top=5, overrides=()):
     Raises:
         UserError: as ``Predictor``, and for a run of a method without router.
     """
-    from dassl.utils import UserError
 
     predictor = Predictor(run, classes, overrides=overrides)
     if predictor.router is None:
@@ -273,9 +268,9 @@ def as_text(prediction):
 
 
 def build_parser():
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description="Classify images with a finished run; for MoCoOp also show the router's choice of experts.",
-        epilog="Exit status: 0 done, 2 wrong input (message on stderr), 130 Ctrl-C.",
+        epilog=EXIT_STATUSES,
     )
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
     parser.add_argument("--model-dir", required=True, metavar="RUN", help="folder of a finished run (its --output-dir)")
@@ -301,7 +296,6 @@ def build_parser():
 
 def chosen_classes(args):
     """The class names that the command line asks for; None for the run's own."""
-    from dassl.utils import UserError, read_json
 
     if args.classes is not None:
         return [name.strip() for name in args.classes.split(",")]
@@ -322,7 +316,6 @@ def chosen_classes(args):
 
 def run(args):
     """Predict what the arguments ask for."""
-    from dassl.utils import UserError, printable, write_json
 
     if args.top < 1:
         raise UserError(f"--top {args.top}: at least one class must be named")
@@ -343,21 +336,8 @@ def run(args):
 
 def main(argv=None):
     """Run one command line; returns the exit status."""
-    args = build_parser().parse_args(argv)
-    try:
-        run(args)
-        return 0
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
-        return train.EXIT_INTERRUPTED
-    except Exception as error:
-        explained = train.explain(error)
-        if explained is None:
-            raise
-        status, message = explained
-        sys.stderr.write(" ".join(message.splitlines()) + "\n")
-        return status
+    return program.run(lambda: run(build_parser().parse_args(argv)))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program.as_process(main))

@@ -24,7 +24,8 @@ def picture(predictions, file, results):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from dassl.utils import UserError, atomic_write, read_image
+    from basics import UserError, atomic_write
+    from dassl.utils import read_image
 
     kind, known = Path(file).suffix.lstrip(".").lower(), sorted(FigureCanvasAgg.filetypes)
     if kind not in known:

@@ -12,9 +12,6 @@ Exit status: 0 done; 2 something the user can mend (one `error: ...` line on std
 
 import argparse
 import contextlib
-import difflib
-import errno
-import io
 import multiprocessing
 import os
 import random
@@ -25,37 +22,26 @@ import time
 import warnings
 from pathlib import Path
 
+from basics import UserError, nearest_file
+from basics.program import (
+    EXIT_INTERRUPTED,
+    EXIT_STATUSES,
+    EXIT_TERMINATED,
+    FILE_SYSTEM_ERRORS,
+    Parser,
+    Terminated,
+    as_process,
+    to_stderr,
+)
+from basics.program import run as run_program
+
 # Engine and methods are imported inside functions: `--help` and a mistyped option then answer at once.
 
-EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 130, 143
-FILE_SYSTEM_ERRORS = {
-    errno.ENOSPC: "no space left on the disk",
-    errno.EDQUOT: "disk quota exceeded",
-    errno.EFBIG: "file larger than this file system or the limit of this process (ulimit -f) allows",
-    errno.EIO: "input/output error, of a disk or network drive that fails",
-    errno.ESTALE: "the network drive has lost this file",
-    errno.EROFS: "the file system is read-only",
-    errno.EACCES: "permission denied",
-    errno.EPERM: "operation not permitted",
-}
-
-
-OURS = ("dassl", "datasets", "learning", "prompting", "trainers")
-
-
-class Terminated(BaseException):
-    """Raised in the main thread by SIGTERM; a BaseException, so that no `except Exception` swallows it."""
-
-
-class CommandError(Exception):
-    """A command line that can't be carried out, with a message for the user."""
+AFTER = "; the same command goes on from the last checkpoint in its output folder"
 
 
 def build_parser():
-    parser = argparse.ArgumentParser(
-        description="Train or evaluate one prompt-learning method on one dataset.",
-        epilog="Exit status: 0 done, 2 wrong input (message on stderr), 130 Ctrl-C, 143 SIGTERM.",
-    )
+    parser = Parser(description="Train or evaluate one prompt-learning method on one dataset.", epilog=EXIT_STATUSES)
     parser.add_argument("--root", default="", help="folder that holds the datasets")
     parser.add_argument("--output-dir", default="", help="where log.txt, checkpoints and results.json go")
     parser.add_argument("--resume", default="", help="resume training from the checkpoint in this run folder")
@@ -86,45 +72,18 @@ def build_parser():
     return parser
 
 
-def parse(argv):
-    """The options of a command line."""
-    if not in_parallel():
-        return build_parser().parse_args(argv)
-    with contextlib.redirect_stderr(io.StringIO()) as said:  # by every process; one of them will report it
-        try:
-            return build_parser().parse_args(argv)
-        except SystemExit as error:
-            if not error.code:
-                raise
-            raise CommandError(said.getvalue().strip().splitlines()[-1].partition("error: ")[2]) from None
-
-
-def nearest_file(path):
-    """The existing file most like `path`: same folder if that exists, else the most alike sibling folder."""
-    folder = path.parent
-    if not folder.is_dir():
-        siblings = [p.name for p in folder.parent.iterdir() if p.is_dir()] if folder.parent.is_dir() else []
-        close = difflib.get_close_matches(folder.name, siblings, n=1, cutoff=0.4)
-        if not close:
-            return None
-        folder = folder.parent / close[0]
-    names = sorted(p.name for p in folder.iterdir() if p.is_file())
-    close = difflib.get_close_matches(path.name, names, n=1, cutoff=0.0)
-    return folder / close[0] if close else None
-
-
 def check_config_file(path, option):
     if not path or Path(path).is_file():
         return
-    near = nearest_file(Path(path))
+    near = nearest_file(path)
     hint = f"; the nearest existing file is {near}" if near else ""
-    raise CommandError(f"{option}: no such file: {path}{hint}")
+    raise UserError(f"{option}: no such file: {path}{hint}")
 
 
 def check_opts(opts):
     for word in opts[::2]:
         if word.startswith("-"):
-            raise CommandError(f"{word} comes after the first KEY VALUE pair; options go before the pairs")
+            raise UserError(f"{word} comes after the first KEY VALUE pair; options go before the pairs")
 
 
 def reset_cfg(cfg, args):
@@ -260,66 +219,19 @@ def run_locked(args, cfg):
         trainer.train()
 
 
-def explain(error):
-    """(exit status, message) for what a user can mend or asked for; None for a bug."""
-    stopped = "; the same command goes on from the last checkpoint in its output folder"
-    if isinstance(error, KeyboardInterrupt):
-        return EXIT_INTERRUPTED, "interrupted" + stopped
-    if isinstance(error, Terminated):
-        return EXIT_TERMINATED, "terminated" + stopped
-    if isinstance(error, user_errors()):
-        return EXIT_USER_ERROR, f"error: {error}"
-    if isinstance(error, OSError) and error.errno in FILE_SYSTEM_ERRORS:
-        place = f": {os.fsdecode(error.filename)}" if error.filename else ""
-        return EXIT_USER_ERROR, f"error: {FILE_SYSTEM_ERRORS[error.errno]}{place}"
-    if type(error).__name__ == "OutOfMemoryError":  # torch's, which may not be loaded
-        return EXIT_USER_ERROR, (
-            f"error: out of GPU memory ({str(error).splitlines()[0]}); lower "
-            "DATALOADER.TRAIN_X.BATCH_SIZE or DATALOADER.TEST.BATCH_SIZE, or set "
-            "TRAINER.CHECKPOINTING True"
-        )
-    if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
-        return EXIT_USER_ERROR, (
-            f"error: {str(error).strip(' .')}. The system ends processes when memory runs out: "
-            "lower DATALOADER.NUM_WORKERS" + stopped
-        )
-    if isinstance(error, ModuleNotFoundError) and error.name.split(".")[0] not in OURS:
-        return EXIT_USER_ERROR, (
-            f"error: the Python package {error.name} is not installed for {sys.executable}; "
-            "`make venv` sets up .venv with all of them"
-        )
-    return None
-
-
-def user_errors():
-    """The exception classes whose message is for the user, of the modules that are loaded by now."""
-    classes = [CommandError]
-    for module in ("dassl.utils", "prompting.errors"):
-        if module in sys.modules:
-            classes.append(sys.modules[module].UserError)
-    return tuple(classes)
-
-
-def signal_behind(error):
-    """``error``; or, where all processes were told to end and another did first, the signal that arrives here next."""
-    if type(error).__name__ == "LostProcessError":
-        try:
-            time.sleep(1)
-        except (KeyboardInterrupt, Terminated) as signalled:
-            return signalled
-    return error
-
-
 def report(message, status):
     """Print to stderr and, once the log is open, write the same there. Of several processes one prints."""
     shown = True
+    if in_parallel():
+        for number in (signal.SIGINT, signal.SIGTERM):  # torchrun repeats signals, and sends them to those that are left
+            signal.signal(number, signal.SIG_IGN)
     if in_parallel() and "dassl.utils" in sys.modules:
         signalled = status in (EXIT_INTERRUPTED, EXIT_TERMINATED)  # as all processes are
         if signalled and not is_first():
             return
         message, shown = sys.modules["dassl.utils"].parallel.first_report(message)
     if shown:
-        sys.stderr.write(message + "\n")
+        to_stderr(message, status)
     log = getattr(sys.stdout, "file", None)
     if log is not None:
         with contextlib.suppress(OSError):  # the disk may be what is full
@@ -349,45 +261,32 @@ def on_unraisable(args):
         sys.__unraisablehook__(args)
 
 
-def on_sigterm(signum, frame):
-    raise Terminated
+def work(argv):
+    """One command line, of which torchrun may run several processes."""
+    try:
+        join_others()
+        run(build_parser().parse_args(argv))
+    except BaseException as error:
+        if type(error).__name__ == "LostProcessError":
+            time.sleep(1)  # where all processes were told to end and another did first, the signal arrives here next
+        raise
 
 
 def main(argv=None):
     """Run one command line; returns the exit status."""
     stdout = sys.stdout
-    previous = signal.signal(signal.SIGTERM, on_sigterm)
     hooks = sys.excepthook, threading.excepthook, sys.unraisablehook
     sys.excepthook, threading.excepthook, sys.unraisablehook = on_exception, on_thread_error, on_unraisable
     try:
-        join_others()
-        run(parse(argv))
-        return 0
-    except BaseException as error:
-        error = signal_behind(error)
-        if in_parallel():  # torchrun repeats signals, and sends them to those that are left
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, signal.SIG_IGN)
-        explained = explain(error)
-        if explained is None:
-            raise
-        status, message = explained
-        report(message, status)
-        return status
+        return run_program(lambda: work(argv), AFTER, report)
     finally:
         sys.stdout = stdout
-        signal.signal(signal.SIGTERM, previous)
         sys.excepthook, threading.excepthook, sys.unraisablehook = hooks
 
 
 def program(argv=None):
-    """`main` for a process of its own: Ctrl-C while it ends leaves no traceback of Python's clearing up."""
-    try:
-        status = main(argv)
-    except KeyboardInterrupt:
-        status = EXIT_INTERRUPTED
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    return status
+    """`main` for a process of its own; returns the exit status."""
+    return as_process(lambda: main(argv))
 
 
 if __name__ == "__main__":

@@ -15,8 +15,6 @@ Three ways:
   seed and batch size (``--cache-features``, the default of ``python -m reproduce table1 --run``).
 """
 
-import argparse
-import json
 import sys
 from functools import lru_cache
 from pathlib import Path
@@ -27,6 +25,8 @@ from tabulate import tabulate
 from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
+from basics import program, write_json
+from basics.program import Parser
 from benchmarks.inference_time import random_clip
 from benchmarks.text_memory import invented_names
 from benchmarks.text_tower import text_tower
@@ -174,7 +174,7 @@ def grid(seeds, datasets):
 
 def main(argv=None):
     """Run one command line; prints the tables and returns {way: {method: {part: operations}}}."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds (default 3)")
     parser.add_argument("--datasets", nargs="+", default=list(DATASETS), choices=list(DATASETS), help="default: all")
     parser.add_argument("--json", default="", help="also write the results to this file")
@@ -187,10 +187,9 @@ def main(argv=None):
         print(f"\n{way}, in 10^15 operations; images' share {100 * share:.1f} %\n")
         print(tabulate(rows, ["method", *PARTS, "sum"], floatfmt=",.1f"), flush=True)
     if args.json:
-        with open(args.json, "w", encoding="utf-8") as f:
-            json.dump(total, f, indent=1)
+        write_json(total, args.json)
     return total
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(program.as_process(main))

@@ -15,12 +15,10 @@ during a training step beyond what was in use before it. ``imagenet`` is ImageNe
 prompts (200 classes, 4 experts), so that the plain way fits a laptop.
 """
 
-import argparse
 import contextlib
 import ctypes
 import gc
 import io
-import json
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -34,6 +32,8 @@ from tabulate import tabulate
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
 import datasets  # noqa: F401  (registers)
 import trainers
+from basics import program, write_json
+from basics.program import Parser
 from benchmarks.measure import median_times
 from benchmarks.text_tower import CALTECH_BASE, EUROSAT
 from dassl.config import get_cfg_default
@@ -192,7 +192,7 @@ def measure(method, root, size, args):
 
 def main(argv=None):
     """Run one command line; prints the tables and returns {size: {method: row}}."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=list(SIZES), help="default: %(default)s")
     parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS, help="default: all of a size")
     parser.add_argument("--images", type=int, default=1000, help="images of an evaluation (default 1000)")
@@ -211,8 +211,7 @@ def main(argv=None):
                 results[name][method] = measure(method, Path(folder), size, args)
         print_table(name, size, results[name])
     if args.json:
-        with open(args.json, "w", encoding="utf-8") as f:
-            json.dump(results, f, indent=1)
+        write_json(results, args.json)
     return results
 
 
@@ -236,4 +235,4 @@ def print_table(name, size, rows):
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(program.as_process(main))

@@ -10,8 +10,6 @@ Every run is a process of train.py with one thread, start-up included; runs take
   run. Trainers, loops and data are the same code.
 """
 
-import argparse
-import json
 import os
 import subprocess
 import sys
@@ -21,6 +19,8 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from basics import UserError, program, write_json
+from basics.program import Parser
 from reproduce.experiments import EXPERIMENTS, Selection, chosen_rows, dataset_stem
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -69,13 +69,14 @@ def run(job, way, root, out, cache):
     seconds = time.perf_counter() - start
     result = job.result(out / way)
     if done.returncode or result is None:
-        raise SystemExit(f"{job.label}, {way}: exit status {done.returncode}\n{done.stdout[-3000:]}")
+        sys.stderr.write(done.stdout[-3000:])
+        raise UserError(f"{job.label}, {way}: exit status {done.returncode}, see above")
     return seconds, result["metrics"]["accuracy"]
 
 
 def main(argv=None):
     """Run one command line; prints the table and returns its rows."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("--table", default="table2", choices=list(EXPERIMENTS), help="default: table2")
     parser.add_argument("--datasets", nargs="+", default=["letters"], help="default: letters")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1], help="default: 1")
@@ -100,12 +101,9 @@ def main(argv=None):
     table.append({"run": "all", "ours": ours, "plain": plain, "ratio": plain / ours})
     print(tabulate(table, headers="keys", floatfmt=".2f"))
     if args.json:
-        with open(args.json, "w", encoding="utf-8") as f:
-            json.dump(table, f, indent=1)
+        write_json(table, args.json)
     return table
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--plainly"]:
-        sys.exit(train_plainly(sys.argv[2:]))
-    main()
+    sys.exit(program.as_process((lambda: train_plainly(sys.argv[2:])) if sys.argv[1:2] == ["--plainly"] else main))

@@ -10,17 +10,18 @@ have 800 to 25,000 in each half. Text work is the number of token positions that
 The counterpart of the paper's Table 6, which reports seconds on one GPU.
 """
 
-import argparse
 import contextlib
 import io
-import json
 import logging
+import sys
 from pathlib import Path
 
 import torch
 from tabulate import tabulate
 
 import trainers
+from basics import program, write_json
+from basics.program import Parser
 from benchmarks.measure import median_times
 from benchmarks.text_tower import CALTECH_BASE, EUROSAT
 from dassl.config import get_cfg_default
@@ -135,7 +136,7 @@ def measure(clip, methods, batch_size, num_images, repeats):
 
 def main(argv=None):
     """Run one command line; prints the table and returns its rows."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("--classes", type=int, nargs="+", default=[10, 100], help="numbers of classes (default 10 100)")
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[4], help="images a batch (default 4)")
     parser.add_argument("--images", type=int, default=1000, help="images of an evaluation (default 1000)")
@@ -164,8 +165,7 @@ def main(argv=None):
             print(f"{num_classes} classes, batch {batch_size}: done", flush=True)
     print_table(rows)
     if args.json:
-        with open(args.json, "w", encoding="utf-8") as f:
-            json.dump(rows, f, indent=1)
+        write_json(rows, args.json)
     return rows
 
 
@@ -188,4 +188,4 @@ def print_table(rows):
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(program.as_process(main))

@@ -9,8 +9,6 @@ nothing is computed, after the forward pass and at their highest. --measure runs
 GPU PyTorch's own count, on a CPU the process' resident memory, its libraries' scratch space included.
 """
 
-import argparse
-import json
 import sys
 import time
 from pathlib import Path
@@ -18,6 +16,8 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
+from basics import program, write_json
+from basics.program import Parser
 from benchmarks.end_to_end import peak_mb
 from benchmarks.measure import LiveBytes
 from benchmarks.text_tower import CALTECH_BASE, text_tower
@@ -48,7 +48,7 @@ def build(num_classes, num_experts, templates, padding_allowance=0):
 
 def main(argv=None):
     """Run one command line; prints the figures and returns them."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("--classes", type=int, default=1000, help="at most 1000 (the default)")
     parser.add_argument("--experts", type=int, default=20)
     parser.add_argument("--templates", default=PROJECT / "templates" / "imagenet.txt", help="default: templates/imagenet.txt")
@@ -77,8 +77,7 @@ def main(argv=None):
         memory = "unknown" if result["measured_gb"] is None else f"{result['measured_gb']:.2f} GB"
         print(f"measured: {memory}, one step {result['seconds']:.0f} s")
     if args.json:
-        with open(args.json, "w", encoding="utf-8") as f:
-            json.dump(result, f, indent=1)
+        write_json(result, args.json)
     return result
 
 
@@ -108,4 +107,4 @@ def run(plan, rows, args):
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(program.as_process(main))

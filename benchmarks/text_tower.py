@@ -11,8 +11,6 @@ features and gradients relative to the largest value; token positions a second a
 second), of which --peak-tflops gives the share of the device's peak.
 """
 
-import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -21,6 +19,8 @@ from tabulate import tabulate
 from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
+from basics import program, write_json
+from basics.program import Parser
 from benchmarks.measure import kept_bytes, median_times, relative_error
 from prompting import build_plan, context_programs, soft_parts, template_programs, unit
 from prompting.reference import encode_reference
@@ -130,7 +130,7 @@ def measure(case, tower, repeats, device):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--repeats", type=int, default=3, help="measured calls of each computation; the median is reported")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
@@ -152,7 +152,7 @@ def main():
             results[case.name] = r = measure(case, tower, args.repeats, args.device)
             print(f"{case.name}: {r['speedup']:.1f} x faster", flush=True)
             if args.json:  # after every case
-                Path(args.json).write_text(json.dumps(results, indent=1), encoding="utf-8")
+                write_json(results, args.json)
     print_table(results, args.peak_tflops)
 
 
@@ -169,4 +169,4 @@ def print_table(results, peak_tflops=0.0):
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(program.as_process(main))

@@ -7,8 +7,6 @@ of noise in memory, all methods with one CLIP of ViT-B/16's shapes and random we
 take turns with the image encoder's.
 """
 
-import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -16,6 +14,8 @@ import torch
 from tabulate import tabulate
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
+from basics import program, write_json
+from basics.program import Parser
 from benchmarks.inference_time import PROJECT, Method, random_clip
 from benchmarks.measure import median_times
 
@@ -43,7 +43,7 @@ def measure(clip, name, num_classes, args):
 
 def main(argv=None):
     """Run one command line; prints the table and returns {case: row}."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("--methods", nargs="+", default=["CoOp"], choices=METHODS, help="default: CoOp")
     parser.add_argument("--classes", type=int, nargs="+", default=[50], help="numbers of classes (default 50)")
     parser.add_argument("--batch-size", type=int, default=0, help="images a step (default: the published recipe's)")
@@ -65,10 +65,9 @@ def main(argv=None):
     headers = ["training step", "images", "image encoder alone, s", "whole step, s", "ratio"]
     print(tabulate(rows, headers, floatfmt=("", "", ".3f", ".3f", ".3f")))
     if args.json:
-        with open(args.json, "w", encoding="utf-8") as f:
-            json.dump(results, f, indent=1)
+        write_json(results, args.json)
     return results
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(program.as_process(main))

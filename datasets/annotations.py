@@ -1,6 +1,6 @@
 """Readers of the annotation files that datasets come with: text lines and MATLAB files, with errors that name them."""
 
-from dassl.utils import UserError
+from basics import UserError
 
 
 def read_lines(path):

@@ -7,16 +7,17 @@ Says for each: classes, images per split beside the expected numbers, images tha
 than one split. Every image is decoded unless `--fast` is given. Exit status: 0 all is well, 2 something is wrong.
 """
 
-import argparse
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
 from tqdm import tqdm
 
+from basics import UserError, program
+from basics.program import EXIT_USER_ERROR, Parser
 from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
-from dassl.utils import UserError, read_image
+from dassl.utils import read_image
 
 from .common import MissingImages
 from .names import find_dataset
@@ -118,7 +119,12 @@ def make_cfg(name, root):
 
 def main(argv=None):
     """The command; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m datasets.check", description=__doc__.split("\n\n")[0])
+    return program.run(lambda: check_all(argv))
+
+
+def check_all(argv):
+    """Check the datasets that a command line names; 2 if anything is wrong."""
+    parser = Parser(prog="python -m datasets.check", description=__doc__.split("\n\n")[0])
     parser.add_argument("names", nargs="+", metavar="NAME", help="datasets, e.g. EuroSAT, oxford_pets or a YAML file")
     parser.add_argument("--root", default="data", help="data folder (default: data)")
     parser.add_argument("--fast", action="store_true", help="don't decode the images")
@@ -132,11 +138,11 @@ def main(argv=None):
         for problem in problems:
             print(f"  PROBLEM: {problem}" if not problem.startswith(("  ", "…")) else f"    {problem.strip()}")
         if problems:
-            status = 2
+            status = EXIT_USER_ERROR
         else:
             print("  all is well")
     return status
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program.as_process(main))

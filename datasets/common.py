@@ -6,8 +6,8 @@ split where there is one. The order of things is the published one: split, few-s
 
 import os
 
+from basics import UserError
 from dassl.data.datasets import DatasetBase
-from dassl.utils import UserError
 
 from .fewshot import fewshot
 from .layout import download_command, require

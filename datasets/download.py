@@ -8,11 +8,11 @@ Archives that you have already can be put in `<root>/downloads`. Exit status: 0 
 missing, 130 Ctrl-C.
 """
 
-import argparse
 import os
 import sys
 
-from dassl.utils import UserError
+from basics import UserError, program
+from basics.program import Parser
 
 from .fetch import FetchError, fetch, find_on_hub, remove, wrong_checksum
 from .layout import find_misplaced
@@ -136,22 +136,27 @@ class Download:
 
     def explain(self, missing):
         """What is missing, what was tried, what the user can do."""
-        lines = [f"{self.cls.__name__}: missing in {self.folder}: {', '.join(missing)}"]
-        lines += [f"  tried {failure}" for failure in self.failures]
+        parts = [f"{self.cls.__name__}: missing in {self.folder}: {', '.join(missing)}"]
+        parts += [f"tried {failure}" for failure in self.failures]
         if self.cls.instructions:
-            lines.append("  " + self.cls.instructions.format(folder=self.folder, downloads=self.downloads))
+            parts.append(self.cls.instructions.format(folder=self.folder, downloads=self.downloads))
         else:
             archives = [source.file_name for source in self.cls.sources if source.anchor and source.target in missing]
             place = f"the archive {' and '.join(archives)} in {self.downloads}" if archives else f"the files in {self.folder}"
-            lines.append(
-                f"  Run the command again to continue, or put {place} and run it again (docs/datasets.md has the addresses)."
+            parts.append(
+                f"run the command again to continue, or put {place} and run it again (docs/datasets.md has the addresses)"
             )
-        return "\n".join(lines)
+        return "; ".join(parts)
 
 
 def main(argv=None):
     """The command; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m datasets.download", description=__doc__.split("\n\n")[0])
+    return program.run(lambda: download(argv), "; the same command continues")
+
+
+def download(argv):
+    """Fetch the datasets that a command line names, each as far as it goes; 2 if something is missing in the end."""
+    parser = Parser(prog="python -m datasets.download", description=__doc__.split("\n\n")[0])
     parser.add_argument("names", nargs="+", metavar="NAME", help="datasets, e.g. EuroSAT or oxford_pets")
     parser.add_argument("--root", default="data", help="data folder (default: data)")
     parser.add_argument("--keep-archives", action="store_true", help="don't delete archives after unpacking")
@@ -166,13 +171,10 @@ def main(argv=None):
             else:
                 print(f"{cls.__name__}: nothing to download")
         except (UserError, OSError) as error:
-            print(f"error: {error}", file=sys.stderr)
-            status = 2
-        except KeyboardInterrupt:
-            print("interrupted; the same command continues", file=sys.stderr)
-            return 130
+            status = program.EXIT_USER_ERROR
+            program.to_stderr(program.one_line(f"error: {error}"), status)
     return status
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program.as_process(main))

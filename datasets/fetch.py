@@ -13,7 +13,7 @@ import urllib.request
 
 from tqdm import tqdm
 
-from dassl.utils import UserError
+from basics import UserError
 
 from .sources import HUB_REPOSITORY
 

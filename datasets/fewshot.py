@@ -15,7 +15,8 @@ import json
 import os
 import random
 
-from dassl.utils import UserError, read_json, safe_pickle_load
+from basics import UserError, read_json
+from dassl.utils import safe_pickle_load
 
 from .splits import Item, check_entries, group_by_label, keep, relative_path, to_data, to_entries
 

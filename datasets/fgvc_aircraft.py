@@ -2,8 +2,8 @@
 
 import os
 
+from basics import UserError
 from dassl.data.datasets import DATASET_REGISTRY
-from dassl.utils import UserError
 
 from .annotations import fields, read_lines
 from .common import SplitDataset

@@ -10,8 +10,8 @@ Either `my_photos/<class>/*.jpg` (split 50/20/30 per class, kept in `my_photos/s
 
 import os
 
+from basics import UserError
 from dassl.data.datasets import DATASET_REGISTRY
-from dassl.utils import UserError
 
 from .common import SplitDataset, data_root
 from .splits import PARTS, Item, list_class_folders, list_images, read_class_folders, split_by_ratio

@@ -8,8 +8,8 @@ name that a run asks for (docs/datasets.md).
 import os
 import shutil
 
+from basics import UserError
 from dassl.data.datasets import DATASET_REGISTRY
-from dassl.utils import UserError
 
 from . import imagenet_archives
 from .annotations import read_lines

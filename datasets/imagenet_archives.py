@@ -3,7 +3,7 @@
 import os
 import shutil
 
-from dassl.utils import UserError
+from basics import UserError
 
 from .annotations import read_lines, read_mat
 from .fetch import wrong_checksum

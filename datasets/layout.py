@@ -2,7 +2,7 @@
 
 import os
 
-from dassl.utils import UserError
+from basics import UserError
 
 
 def require(path, what, dataset, root):

@@ -1,7 +1,7 @@
 """Finds a dataset by what people call it: its registered name, its YAML file's stem, or its folder; in any case."""
 
+from basics import UserError, nearest
 from dassl.data.datasets import DATASET_REGISTRY
-from dassl.utils import UserError, nearest
 
 
 def find_dataset(name):

@@ -2,8 +2,8 @@
 
 import os
 
+from basics import UserError, read_json
 from dassl.data.datasets import DATASET_REGISTRY
-from dassl.utils import UserError, read_json
 
 from .annotations import read_mat
 from .common import SplitDataset

@@ -10,8 +10,8 @@ import os
 import posixpath
 import random
 
+from basics import UserError, listdir_nohidden, read_json, write_json
 from dassl.data.datasets import Datum
-from dassl.utils import UserError, listdir_nohidden, read_json, write_json
 
 PARTS = ("train", "val", "test")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff", ".webp")

@@ -3,8 +3,8 @@
 import os
 import re
 
+from basics import UserError
 from dassl.data.datasets import DATASET_REGISTRY
-from dassl.utils import UserError
 
 from .annotations import fields, number, read_lines
 from .common import SplitDataset

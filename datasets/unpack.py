@@ -16,7 +16,7 @@ import zlib
 
 from tqdm import tqdm
 
-from dassl.utils import UserError
+from basics import UserError
 
 JUNK = ("__MACOSX", ".DS_Store")  # what macOS adds to archives
 DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error, EOFError, IndexError,

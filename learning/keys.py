@@ -3,8 +3,8 @@
 cfg.TRAINER.MINE = section(N_CTX=context_length(4), CTX_INIT=initial_words(), PREC=precision("fp16"))
 """
 
+from basics import UserError
 from dassl.config import key
-from dassl.utils import UserError
 from prompting import POSITIONS, PRECISIONS
 
 NOT_WORDS = {"none", "null", "nil", "false", "true", "no", "off", "random", "default", "nan", "~"}

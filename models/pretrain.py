@@ -11,10 +11,9 @@ texture, its style and its colour; their weight fades to nothing at 75 % of trai
 them so small a model hardly starts to learn.
 """
 
-import argparse
 import json
 import math
-import os
+import sys
 import time
 from pathlib import Path
 
@@ -25,6 +24,8 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from basics import atomic_write, program
+from basics.program import Parser
 from datasets.builtin import captions as world
 
 MODEL = {
@@ -172,8 +173,8 @@ def save_checkpoint(path, model, heads, optimizer, met, step, seconds):
         "step": step,
         "seconds": seconds,
     }
-    torch.save(state, path.with_suffix(".tmp"))
-    os.replace(path.with_suffix(".tmp"), path)
+    with atomic_write(path) as file:
+        torch.save(state, file)
 
 
 def export(folder, model, vocabulary, met):
@@ -231,7 +232,7 @@ def train(folder, checkpoint, steps, size, lr, seed, save_every=200):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="where the model goes")
     parser.add_argument("--checkpoint", type=Path, default=Path("pretrain.pt"), help="written on the way, resumed from")
     parser.add_argument("--steps", type=int, default=4000)
@@ -245,4 +246,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(program.as_process(main))

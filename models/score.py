@@ -6,8 +6,8 @@ prints the table of `models/builtin/README.md` in about a minute on one core. It
 trainers: a second, short computation of what the product should find.
 """
 
-import argparse
 import math
+import sys
 
 import numpy as np
 import open_clip
@@ -18,6 +18,8 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 from torchvision import transforms
 
+from basics import program
+from basics.program import Parser
 from datasets.builtin import sets
 
 SHOTS, SEEDS = 16, (1, 2, 3)
@@ -129,7 +131,7 @@ class Features:
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", help="open_clip folder of the model")
     parser.add_argument("sets", nargs="*", default=list(sets.CLASSES))
     args = parser.parse_args()
@@ -147,4 +149,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(program.as_process(main))

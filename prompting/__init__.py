@@ -1,7 +1,8 @@
 """What all prompt-learning methods share: CLIP, templates, soft prompts, the text tower. Knows no method and no engine."""
 
+from basics import UserError
+
 from .clip import CLIP, OPENAI_NAMES, PRECISIONS, load_clip, unit
-from .errors import UserError
 from .plan import Plan, build_plan, learned, plain_text_plan
 from .soft import POSITIONS, context_programs, template_programs, word_programs
 from .templates import (

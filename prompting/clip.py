@@ -4,7 +4,6 @@ Models, weights and downloads are open_clip's. What is added here: one rule for 
 do, and the precision of frozen weights.
 """
 
-import difflib
 import hashlib
 import logging
 import math
@@ -17,7 +16,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from .errors import UserError
+from basics import UserError, nearest
+
 from .tower import TextTower
 
 # openai/CLIP's published names -> open_clip's (the "quickgelu" configurations are the ones OpenAI's weights belong to)
@@ -172,10 +172,9 @@ def _resolve(name):
             else f'backbone "{name}": open_clip has no weights for {arch}'
         )
     known = [*OPENAI_NAMES, *(f"{m}/{t}" for m, t in open_clip.list_pretrained())]
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-    hint = f" Did you mean {' or '.join(near)}?" if near else ""
     raise UserError(
-        f'unknown backbone "{name}" (MODEL.BACKBONE.NAME).{hint} OpenAI\'s names are {", ".join(OPENAI_NAMES)}; '
+        f'unknown backbone "{name}" (MODEL.BACKBONE.NAME){nearest(name, known, most=3)}; '
+        f"OpenAI's names are {', '.join(OPENAI_NAMES)}; "
         "an open_clip model/pretrained pair or a local model folder will do as well."
     )
 

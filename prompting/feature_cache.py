@@ -13,7 +13,6 @@ import inspect
 import json
 import os
 import re
-import tempfile
 import time
 from pathlib import Path
 
@@ -21,7 +20,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from .errors import UserError
+from basics import UserError, atomic_path
 
 SUFFIX = ".safetensors"
 _ENTRY = re.compile(r"[0-9a-f]{40}\.safetensors")
@@ -105,25 +104,15 @@ class FeatureCache:
             return
         if not self._writable:
             return
-        temporary = None
+        manifest = {"identity": identity, "stamp": stamp, "data": data_hash(tensors)}
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            fd, temporary = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=self.folder)
-            os.close(fd)
-            manifest = {"identity": identity, "stamp": stamp, "data": data_hash(tensors)}
-            save_file({name: t.contiguous() for name, t in tensors.items()}, temporary, metadata=manifest)
-            os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files private
-            os.replace(temporary, path)
-            temporary = None
+            with atomic_path(str(path)) as temporary:
+                save_file({name: t.contiguous() for name, t in tensors.items()}, temporary, metadata=manifest)
             self._make_room(path)
-        except (OSError, SafetensorError) as e:  # safetensors reports a full disk as its own error
+        except (OSError, SafetensorError, UserError) as e:  # safetensors reports a full disk as its own error
             self._writable = False
             reason = str(e).splitlines()[0]
             self.log(f"{what}: features can't be kept in {self.folder} ({reason}); the run goes on without")
-        finally:
-            if temporary is not None:
-                with contextlib.suppress(OSError):
-                    os.unlink(temporary)
 
     @contextlib.contextmanager
     def _lock(self, path, what):
@@ -247,9 +236,3 @@ def arithmetic(device):
 
 def _bytes(tensor):
     return memoryview(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-
-
-def _umask():
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

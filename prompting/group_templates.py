@@ -5,17 +5,19 @@
 
 A template's feature is the mean of its unit text features over some class names, itself of length 1. k-means puts the
 templates into groups; in each, the template nearest to the group's centre comes first, because MoCoOp's expert starts
+import sys
 from it, and the others follow by distance. The same input and seed give the same file, whatever the templates' order.
 """
 
-import argparse
 import re
 import sys
 import warnings
 from collections import Counter
 from pathlib import Path
 
-from .errors import UserError
+from basics import UserError, program, write_text
+from basics.program import EXIT_STATUSES, Parser
+
 from .templates import TemplateGroup, hard_tokens, read_groups
 from .tokens import encode
 
@@ -141,11 +143,7 @@ def write_groups(groups, path, header):
     """
     blocks = ["\n".join(f"# {line}" for line in header)]
     blocks += ["\n".join([f"# {group.name}", *group.templates]) for group in groups]
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).write_text("\n\n".join(blocks) + "\n", encoding="utf-8")
-    except OSError as e:
-        raise UserError(f"cannot write {path}: {e.strerror}") from e
+    write_text("\n\n".join(blocks) + "\n", path)
 
 
 def class_names(words):
@@ -182,8 +180,12 @@ def run(args):
 
 
 def main(argv=None):
-    """Run one command line; returns the exit status: 0, or 2 for what the user can mend."""
-    parser = argparse.ArgumentParser(description="Group templates by their CLIP text features, for MoCoOp.")
+    """Run one command line; returns the exit status."""
+    parser = Parser(
+        prog="python -m prompting.group_templates",
+        description="Group templates by their CLIP text features, for MoCoOp.",
+        epilog=EXIT_STATUSES,
+    )
     parser.add_argument("--templates", required=True, metavar="FILE", help="templates, one a line, each with one {}")
     parser.add_argument("--groups", required=True, type=int, metavar="G", help="number of groups (experts)")
     parser.add_argument("--out", required=True, metavar="FILE", help="group file to write")
@@ -196,13 +198,8 @@ def main(argv=None):
         help=f"class names to average over (default: {len(CLASSNAMES)} everyday things)",
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of k-means (default 0)")
-    try:
-        run(parser.parse_args(argv))
-        return 0
-    except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
+    return program.run(lambda: run(parser.parse_args(argv)))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program.as_process(main))

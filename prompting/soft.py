@@ -1,6 +1,7 @@
 """Soft prompts as programs: where learned vectors stand among the tokens of a class name."""
 
-from .errors import UserError
+from basics import UserError
+
 from .plan import learned
 from .templates import soft_parts, word_parts
 from .tokens import EOT, SOT, check_length, encode, readable

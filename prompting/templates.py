@@ -7,7 +7,8 @@ comment right above a group is the group's name. Every template has exactly one 
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import UserError
+from basics import UserError
+
 from .tokens import EOT, encode, readable
 
 TEMPLATE_FOLDER = Path(__file__).resolve().parents[1] / "templates"

@@ -6,7 +6,7 @@ ids, never from padded tensors: how long a prompt is decides how much the text t
 
 from functools import lru_cache
 
-from .errors import UserError
+from basics import UserError
 
 SOT, EOT = 49406, 49407
 VOCABULARY_SIZE = 49408

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from .errors import UserError
+from basics import UserError
 
 MLP_ROWS = 4_096  # token positions that an MLP recomputes at a time
 

@@ -1,24 +1,18 @@
 """`python -m reproduce`: see --help."""
 
-import argparse
 import sys
 
-from reproduce.errors import CommandError
-
-try:
-    from reproduce import demo, report, results, single, tables
-except ModuleNotFoundError as missing:
-    print(
-        f"error: the Python package {missing.name} is not installed for {sys.executable}; `make venv` sets up .venv "
-        "with all of them",
-        file=sys.stderr,
-    )
-    sys.exit(2)
+from basics import program
+from basics.program import EXIT_STATUSES, Parser
 
 
-def main(argv=None):
-    parser = argparse.ArgumentParser(
-        prog="python -m reproduce", description="The paper's tables and figures: runs of train.py and their results."
+def run(argv):
+    from reproduce import demo, report, results, single, tables  # here, where a missing package is explained
+
+    parser = Parser(
+        prog="python -m reproduce",
+        description="The paper's tables and figures: runs of train.py and their results.",
+        epilog=EXIT_STATUSES,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     single.add_arguments(commands)
@@ -27,13 +21,14 @@ def main(argv=None):
     tables.add_arguments(commands)
     report.add_arguments(commands)
     args = parser.parse_args(argv)
-    try:
-        mains = {"run": single.main, "summarise": results.main, "demo": demo.main, "report": report.main}
-        return mains.get(args.command, tables.main)(args)
-    except CommandError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    mains = {"run": single.main, "summarise": results.main, "demo": demo.main, "report": report.main}
+    return mains.get(args.command, tables.main)(args)
+
+
+def main(argv=None):
+    """Run one command line; returns the exit status."""
+    return program.run(lambda: run(argv), "; the same command goes on where it stopped")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program.as_process(main))

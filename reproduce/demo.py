@@ -1,7 +1,6 @@
 """The job of `make demo`: base-to-new on built-in sets, every run a process, one table in the end."""
 
 import concurrent.futures
-import signal
 import statistics
 import sys
 import time
@@ -133,22 +132,13 @@ def table(args, found, out):
     return tabulate(rows, headers, floatfmt=".1f", missingval="-")
 
 
-def end_on_sigterm(signum, frame):
-    raise SystemExit(128 + signum)
-
-
 def main(args):
     data, out = data_folder(), output_folder()
     if args.epochs:
         out = out / f"epochs_{args.epochs}"
     found = chains(args)
     started = time.monotonic()
-    signal.signal(signal.SIGTERM, end_on_sigterm)
-    try:
-        finished, reused = make_all(found, data, out, max(1, args.jobs))
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on where it stopped")
-        return 130
+    finished, reused = make_all(found, data, out, max(1, args.jobs))
     total = sum(map(len, found))
     print(f"\n{total} runs in {time.monotonic() - started:.0f} s, {reused} of them finished before; results in {out}\n")
     seeds = f"seed {args.seeds[0]}" if len(args.seeds) == 1 else f"mean over seeds {', '.join(map(str, args.seeds))}"

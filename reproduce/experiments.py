@@ -7,8 +7,8 @@ has a folder of its own, named by them (`vit_b16-top_k3`).
 import re
 from dataclasses import dataclass
 
+from basics import UserError
 from reproduce import recipes
-from reproduce.errors import CommandError
 from reproduce.runs import MACHINE_KEYS, Run
 
 PAPER_NAMES = {  # stem in configs/datasets: name in print, in Table 1's order
@@ -52,7 +52,7 @@ class Row:
         if self.experts and self.experts != own_experts(dataset):
             file = recipes.PROJECT / "templates" / "experts" / f"{dataset}_{self.experts}.txt"
             if not file.is_file():
-                raise CommandError(f"{dataset} has no template file for {self.experts} experts: {file} doesn't exist")
+                raise UserError(f"{dataset} has no template file for {self.experts} experts: {file} doesn't exist")
             opts += ["TRAINER.MOCOOP.TEMPLATES", str(file.relative_to(recipes.PROJECT))]
         return tuple(opts)
 

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from reproduce.errors import CommandError
+from basics import UserError, atomic_write
 from reproduce.experiments import Selection
 from reproduce.routing_job import Routing
 
@@ -26,8 +26,9 @@ def draw(selection: Selection, document, out, file=None):
         return []
     files = [file] if file else [Path(out) / "figures" / f"{stem}.{kind}" for kind in ("pdf", "png")]
     for target in files:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(picture(document, target.suffix[1:]))
+        content = picture(document, target.suffix[1:])
+        with atomic_write(target) as stream:
+            stream.write(content)
     return files
 
 
@@ -42,7 +43,7 @@ def copies(selection, out, file):
     if file is None or not found:
         return found
     if len(selection.datasets) > 1 or file.suffix not in (".png", ".pdf"):
-        raise CommandError(f"--out {file}: Figure 5 is one .png or .pdf for each dataset; name one dataset")
+        raise UserError(f"--out {file}: Figure 5 is one .png or .pdf for each dataset; name one dataset")
     shutil.copyfile(next(f for f in found if f.suffix == file.suffix), file)
     return [file]
 

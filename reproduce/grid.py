@@ -14,13 +14,13 @@ import sys
 import time
 from dataclasses import dataclass
 
-from reproduce.errors import CommandError
+from basics import UserError
+from basics.program import EXIT_USER_ERROR, Terminated, on_sigterm
 from reproduce.processes import available_cores, exit_status
 from reproduce.progress import Progress
 from reproduce.recipes import PROJECT
 from reproduce.runs import Run, check_same_settings
 
-USER_ERROR = 2  # exit status of train.py for what a retry doesn't mend
 OBJECT_STORE = 80 * 2**20  # bytes; outcomes are small, and a container's /dev/shm often has 64 MiB
 POLL = 1.0  # seconds between looks at what started
 
@@ -76,7 +76,7 @@ def cluster(args):
     try:
         import ray
     except ModuleNotFoundError:
-        raise CommandError(
+        raise UserError(
             f"--run needs the Python package ray, which is not installed for {sys.executable}: `make venv`, or `pip install ray`"
         ) from None
     python_path = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
@@ -90,8 +90,8 @@ def cluster(args):
                 address="local", num_cpus=available_cores(), include_dashboard=False, object_store_memory=OBJECT_STORE, **options
             )
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise CommandError(f"no connection to Ray at {args.address or 'this machine'}: {error}") from None
-    previous = signal.signal(signal.SIGTERM, end_on_sigterm)
+        raise UserError(f"no connection to Ray at {args.address or 'this machine'}: {error}") from None
+    previous = signal.signal(signal.SIGTERM, on_sigterm)  # Ray has set one of its own
     try:
         gpus = args.gpus_per_run
         if gpus is None:
@@ -103,16 +103,12 @@ def cluster(args):
         signal.signal(signal.SIGTERM, previous)
 
 
-def end_on_sigterm(signum, frame):
-    raise SystemExit(128 + signum)
-
-
 def check_fits(ray, cpus, gpus):
-    """CommandError if no node is large enough for one run: Ray would wait for such a node for ever."""
+    """UserError if no node is large enough for one run: Ray would wait for such a node for ever."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if not any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes):
         have = "; ".join(f"{node.get('CPU', 0):g} CPUs, {node.get('GPU', 0):g} GPUs" for node in nodes)
-        raise CommandError(
+        raise UserError(
             f"no machine has {cpus:g} CPUs and {gpus:g} GPUs for one run (there are: {have}); "
             "lower --cpus-per-run or --gpus-per-run"
         )
@@ -150,7 +146,7 @@ def perform(job, index, data, out, cpus, cache_features, board, needs=None):
     if status == 0 and job.result(out) is not None:
         return Outcome("done", time.monotonic() - started)
     text = f"exit status {status}, {directory}\n{process.stdout}"
-    if status == USER_ERROR:
+    if status == EXIT_USER_ERROR:  # which a retry doesn't mend
         return Outcome("failed", time.monotonic() - started, text)
     raise Died(job.label, status, text)
 
@@ -171,9 +167,9 @@ def make(jobs, data, out, on):
         for job in jobs:
             if getattr(job, "alone", False):
                 make_some([job], data, out, on, progress)
-    except KeyboardInterrupt:
-        progress.say("interrupted; the same command goes on where it stopped")
-        raise SystemExit(130) from None
+    except (KeyboardInterrupt, Terminated):
+        progress.clear()
+        raise
     return progress.summary()
 
 

@@ -32,6 +32,12 @@ class Progress:
         sys.stdout.write(("\r\033[K" if self.live else "") + text + "\n")
         sys.stdout.flush()
 
+    def clear(self):
+        """Take the counting line away."""
+        if self.live:
+            sys.stdout.write("\r\033[K")
+            sys.stdout.flush()
+
     def count(self, *words):
         return sum(word in words for word in self.ended_as.values())
 

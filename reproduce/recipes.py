@@ -1,9 +1,8 @@
 """Which configuration file each method uses in each setting, and what it sets beside it."""
 
-import difflib
 from pathlib import Path
 
-from reproduce.errors import CommandError
+from basics import UserError, nearest
 
 PROJECT = Path(__file__).resolve().parent.parent
 BUILTIN_DATASETS = ("digits", "letters", "shapes", "textures")  # and their style-shifted sets, e.g. letters_sketch
@@ -90,33 +89,31 @@ def method_names():
 
 
 def method_folder(trainer):
-    """Folder of the method's YAML files; CommandError naming the nearest method if there is none."""
+    """Folder of the method's YAML files; UserError naming the nearest method if there is none."""
     methods = method_names()
     if trainer not in methods:
-        raise CommandError(f"TRAINER={trainer}: no such method{nearest(trainer, methods)}")
+        raise UserError(f"TRAINER={trainer}: no such method{choices(trainer, methods)}")
     return PROJECT / "configs" / "trainers" / trainer
 
 
 def trainer_file(trainer, cfg):
-    """Path of the method's YAML file; CommandError naming the nearest one if there is none."""
+    """Path of the method's YAML file; UserError naming the nearest one if there is none."""
     path = method_folder(trainer) / f"{cfg}.yaml"
     if not path.is_file():
         names = sorted(p.stem for p in path.parent.glob("*.yaml"))
-        raise CommandError(f"CFG={cfg}: no file {path}{nearest(cfg, names)}")
+        raise UserError(f"CFG={cfg}: no file {path}{choices(cfg, names)}")
     return path
 
 
 def dataset_file(dataset):
-    """Path of the dataset's YAML file; CommandError naming the nearest one if there is none."""
+    """Path of the dataset's YAML file; UserError naming the nearest one if there is none."""
     path = PROJECT / "configs" / "datasets" / f"{dataset}.yaml"
     if not path.is_file():
         names = sorted(p.stem for p in path.parent.glob("*.yaml"))
-        raise CommandError(f"unknown dataset {dataset!r}{nearest(dataset, names)}")
+        raise UserError(f"unknown dataset {dataset!r}{choices(dataset, names)}")
     return path
 
 
-def nearest(name, names):
-    """'; did you mean X? (there are A, B, ...)' for an error message."""
-    close = difflib.get_close_matches(name.lower(), [n.lower() for n in names], n=1, cutoff=0.4)
-    guess = next((n for n in names if close and n.lower() == close[0]), None)
-    return (f"; did you mean {guess}?" if guess else "") + f" (there are: {', '.join(names) or 'none'})"
+def choices(name, names):
+    """ " (did you mean X?); there are A, B, ..." for an error message."""
+    return f"{nearest(name, names)}; there are: {', '.join(names) or 'none'}"

@@ -5,8 +5,8 @@ import dataclasses
 from html import escape
 from pathlib import Path
 
+from basics import UserError, write_text
 from reproduce import figures, recipes, scores, timing
-from reproduce.errors import CommandError
 from reproduce.experiments import EXPERIMENTS, RECIPES, Selection, rows_of
 from reproduce.render import Footnotes, ours_text, paper_text, title
 from reproduce.routing_job import Routing
@@ -93,7 +93,7 @@ def has_result(selection, dataset, out):
             for runs in selection.cells(row, dataset).values()
             for run in runs
         )
-    except CommandError:  # no template files of these numbers of experts for this dataset
+    except UserError:  # no template files of these numbers of experts for this dataset
         return False
 
 
@@ -169,12 +169,12 @@ def heading(selection, document):
 
 
 def page(seeds, recipe, pairs, out):
-    """The whole page; CommandError if nothing is finished. pairs: settings [KEY, VALUE] of all runs."""
+    """The whole page; UserError if nothing is finished. pairs: settings [KEY, VALUE] of all runs."""
     from reproduce.tables import command_for
 
     chosen = list(selections(seeds, recipe, tuple(word for pair in pairs for word in pair), out))
     if not chosen:
-        raise CommandError(f"nothing to report: no finished run of a table or figure in {out}")
+        raise UserError(f"nothing to report: no finished run of a table or figure in {out}")
     links, sections = [], []
     for number, selection in enumerate(chosen):
         document = scores.document(selection, out, command_for(pairs, selection))
@@ -200,7 +200,6 @@ def main(args):
     out = output_folder()
     file = args.out or out / "report.html"
     text = page(args.seeds, args.recipe, args.pairs, out)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text, encoding="utf-8")
+    write_text(text, file)
     print(f"written: {file}")
     return 0

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from reproduce.errors import CommandError
+from basics import UserError
 from reproduce.runs import read_result
 
 METRICS = {"accuracy": "accuracy", "error": "error_rate", "macro_f1": "macro_f1"}  # name in logs: name in results.json
@@ -95,7 +95,7 @@ def collect(directory):
         metrics = read_log(directory)
         return ([Result(directory, metrics)], []) if metrics else ([], [directory])
     if not directory.is_dir():
-        raise CommandError(f"no such folder or file: {directory}")
+        raise UserError(f"no such folder or file: {directory}")
     folders = sorted({path.parent for name in ("log.txt*", "results.json") for path in directory.rglob(name)})
     read = [(folder, read_run(folder)) for folder in folders]
     return [result for _, result in read if result], [folder for folder, result in read if result is None]
@@ -166,7 +166,7 @@ def summarise(directory, spread=std):
     for folder in without:
         print(f"no result (not finished?): {folder}")
     if not results:
-        raise CommandError(f"no finished run in {directory}: neither a results.json nor a log.txt with a test result")
+        raise UserError(f"no finished run in {directory}: neither a results.json nor a log.txt with a test result")
     groups = group_by_experiment(results)
     averages = {}
     for experiment, members in groups.items():

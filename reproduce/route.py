@@ -5,12 +5,14 @@
 One random test image of each of so many random classes of the run; writes routing.json, routing.png and routing.pdf.
 """
 
-import argparse
 import contextlib
 import io
 import random
 import sys
 from pathlib import Path
+
+from basics import program, write_json
+from basics.program import Parser
 
 
 def test_images(run, root, number, seed):
@@ -32,7 +34,11 @@ def test_images(run, root, number, seed):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    return program.run(lambda: route(argv))
+
+
+def route(argv):
+    parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("run")
     parser.add_argument("--root", required=True)
     parser.add_argument("--images", type=int, default=6)
@@ -40,29 +46,17 @@ def main(argv=None):
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(argv)
 
-    from dassl.utils import write_json
     from predict import read_run, routing
     from predict_picture import picture
 
-    try:
-        results = read_run(args.run)
-        chosen = test_images(args.run, args.root, args.images, args.seed)
-        predictions = routing(args.run, [path for path, _ in chosen])
-        args.out.mkdir(parents=True, exist_ok=True)
-        for kind in ("png", "pdf"):
-            picture(predictions, args.out / f"routing.{kind}", results)
-        images = [{"truth": name, **prediction} for (_, name), prediction in zip(chosen, predictions)]
-        write_json({"run": args.run, "trained_at": results["finished_at"], "images": images}, str(args.out / "routing.json"))
-        return 0
-    except Exception as error:
-        from train import explain
-
-        explained = explain(error)
-        if explained is None:
-            raise
-        print(explained[1], file=sys.stderr)
-        return explained[0]
+    results = read_run(args.run)
+    chosen = test_images(args.run, args.root, args.images, args.seed)
+    predictions = routing(args.run, [path for path, _ in chosen])
+    for kind in ("png", "pdf"):
+        picture(predictions, args.out / f"routing.{kind}", results)
+    images = [{"truth": name, **prediction} for (_, name), prediction in zip(chosen, predictions)]
+    write_json({"run": args.run, "trained_at": results["finished_at"], "images": images}, str(args.out / "routing.json"))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program.as_process(main))

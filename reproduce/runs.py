@@ -6,8 +6,8 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from basics import UserError
 from reproduce import recipes
-from reproduce.errors import CommandError
 
 SETTINGS = ("base2new_train", "base2new_test", "fewshot", "zeroshot", "xd_train", "xd_test")
 MACHINE_KEYS = (  # settings of the machine: they may differ between runs that belong together
@@ -139,11 +139,11 @@ def has_checkpoint(directory):
 
 
 def finished_epochs(run, trained):
-    """Number of epochs of the finished training run in folder `trained`; CommandError if it isn't finished."""
+    """Number of epochs of the finished training run in folder `trained`; UserError if it isn't finished."""
     result = read_result(trained)
     if result is None:
         script = {"base2new_test": "base2new_train", "xd_test": "xd_train"}[run.kind]
-        raise CommandError(
+        raise UserError(
             f"{run.label}: its training run isn't finished ({trained}); first run\n"
             f"  TRAINER={run.trainer} CFG={run.cfg} SHOTS={run.shots} "
             f"bash scripts/{script}.sh {run.training.dataset} {run.seed}"
@@ -172,7 +172,7 @@ def is_whole(result):
 
 
 def check_same_settings(run, result, directory):
-    """CommandError if the finished run in `directory` was made with other values than the KEY VALUE pairs of `run`."""
+    """UserError if the finished run in `directory` was made with other values than the KEY VALUE pairs of `run`."""
     wanted = dict(zip(run.settings()[::2], run.settings()[1::2]))
     for key, text in wanted.items():
         if key in MACHINE_KEYS:
@@ -184,7 +184,7 @@ def check_same_settings(run, result, directory):
             node = node[name]
         else:
             if plain(node) != plain(literal(text)) and str(node).lower() != text.lower():
-                raise CommandError(
+                raise UserError(
                     f"{run.label}: the finished run in {directory} has {key} {node}, not {text}; "
                     "remove that folder, or set OUT to another one"
                 )

@@ -21,7 +21,7 @@ class Accuracies:
         self.out, self.read = out, {}
 
     def __call__(self, run):
-        """Accuracy in per cent, or None; CommandError if the run was made with other settings."""
+        """Accuracy in per cent, or None; UserError if the run was made with other settings."""
         if run not in self.read:
             result = run.result(self.out)
             if result is not None:

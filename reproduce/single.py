@@ -9,8 +9,8 @@ import os
 import sys
 from pathlib import Path
 
+from basics import UserError
 from reproduce import recipes
-from reproduce.errors import CommandError
 from reproduce.processes import foreground
 from reproduce.runs import Run, check_same_settings
 
@@ -59,9 +59,9 @@ def runs_of(args):
     if args.kind == "fewshot" and opts and opts[0].isdigit():
         shots = opts.pop(0)
     if not shots.isdigit() or int(shots) == 0:
-        raise CommandError(f"SHOTS={shots}: expected a positive whole number")
+        raise UserError(f"SHOTS={shots}: expected a positive whole number")
     if len(opts) % 2:
-        raise CommandError(f"expected KEY VALUE pairs, got: {' '.join(opts)}")
+        raise UserError(f"expected KEY VALUE pairs, got: {' '.join(opts)}")
     trainer = os.environ.get("TRAINER") or ("ZeroshotCLIP" if args.kind == "zeroshot" else "MoCoOp")
     source = ""
     if args.kind == "xd_test":

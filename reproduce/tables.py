@@ -6,8 +6,8 @@ import shlex
 import sys
 from pathlib import Path
 
+from basics import UserError, write_text
 from reproduce import figures, paper, recipes, scores
-from reproduce.errors import CommandError
 from reproduce.experiments import EXPERIMENTS, RECIPES, Selection, chosen_rows, dataset_stem, rows_of
 from reproduce.render import FORMATS, render
 from reproduce.routing_job import Routing
@@ -91,7 +91,7 @@ def source_of(args, experiment, datasets):
 
 
 def selection_of(args, experiment):
-    """Selection that a command line describes; CommandError for unknown names."""
+    """Selection that a command line describes; UserError for unknown names."""
     datasets = tuple(dict.fromkeys(map(dataset_stem, args.datasets))) if args.datasets else experiment.datasets
     source = source_of(args, experiment, datasets)
     if experiment.setting == "crossdataset":
@@ -145,8 +145,7 @@ def write(text, file):
     if file is None:
         sys.stdout.write(text)
         return
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text, encoding="utf-8")
+    write_text(text, file)
     print(f"written: {file}")
 
 
@@ -167,7 +166,7 @@ def main(args):
     experiment = EXPERIMENTS[args.command]
     if getattr(args, "paper", False):
         if args.run:
-            raise CommandError("--paper shows what is printed; leave out --run")
+            raise UserError("--paper shows what is printed; leave out --run")
         write(render(scores.paper_document(experiment), args.format, paper_only=True), args.out)
         return 0
     selection = selection_of(args, experiment)

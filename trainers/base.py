@@ -10,13 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from basics import UserError
 from dassl.config import key
 from dassl.engine import TrainerX
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import load_pretrained_weights, parallel
 from learning.keys import check_context
-from prompting import Plan, UserError, build_plan, encode, hard_tokens, load_clip, plain_text_plan, unit
+from prompting import Plan, build_plan, encode, hard_tokens, load_clip, plain_text_plan, unit
 
 from .image_features import ImageFeatures, cache_folder
 from .text_split import SplitPlan

@@ -13,8 +13,9 @@ import torch
 from torch.utils.data import default_collate
 from tqdm import tqdm
 
+from basics import UserError
 from dassl.data import DatasetWrapper, SampleIndex, SharedBatchSampler, sampler_of, set_loader_epoch
-from dassl.utils import UserError, parallel
+from dassl.utils import parallel
 from prompting.feature_cache import FeatureCache, arithmetic, describe, files_stamp, megabytes, module_hash
 
 

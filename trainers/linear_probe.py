@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from basics import UserError
 from dassl.config import key, section
 from dassl.data import build_data_loader
 from dassl.data.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY
-from dassl.utils import UserError
 from learning.keys import precision
 
 from .base import PromptTrainer

@@ -9,8 +9,8 @@ import contextlib
 import torch
 import torch.nn.functional as F
 
+from basics import UserError
 from dassl.engine import TRAINER_REGISTRY
-from dassl.utils import UserError
 from prompting import soft_parts, template_programs, unit, word_parts, word_programs
 
 from . import mocoop_losses as losses

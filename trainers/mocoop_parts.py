@@ -6,8 +6,8 @@ import random
 import torch
 from torch import nn
 
+from basics import UserError
 from dassl.config import key, section
-from dassl.utils import UserError
 from learning.keys import precision
 from prompting import TemplateGroup, group_file, read_groups, template_for
 

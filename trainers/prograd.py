@@ -3,9 +3,9 @@
 import torch
 import torch.nn.functional as F
 
+from basics import UserError
 from dassl.config import key, section
 from dassl.engine import TRAINER_REGISTRY
-from dassl.utils import UserError
 from prompting import PROGRAD_TEMPLATES, encode, template_for
 
 from .coop import CoOp

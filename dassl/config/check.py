@@ -1,7 +1,7 @@
 """Checks of a complete configuration, made once, before data and weights are touched."""
 
-from ..utils.errors import UserError
-from ..utils.tools import nearest
+from basics import UserError, nearest
+
 from .schema import UNREAD, keys_of, shown
 
 

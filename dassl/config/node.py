@@ -6,8 +6,8 @@ from ast import literal_eval
 import yaml
 from yacs.config import CfgNode as YacsNode
 
-from ..utils.errors import UserError
-from ..utils.tools import nearest
+from basics import UserError, nearest
+
 from .schema import Key, declared, shown
 
 

@@ -1,6 +1,7 @@
 """Errors, files, logging, meters, registries, random state, and reading and writing of checkpoints."""
 
-from .errors import DamagedFileError, UserError, printable
+from basics import DamagedFileError, UserError, printable
+
 from .logger import *
 from .meters import *
 from .registry import *

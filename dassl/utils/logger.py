@@ -8,7 +8,8 @@ import re
 import sys
 import weakref
 
-from .errors import UserError
+from basics import UserError
+
 from .tools import mkdir_if_missing
 
 __all__ = ["Logger", "lock_output_dir", "setup_logger"]

@@ -14,7 +14,7 @@ import time
 import torch
 import torch.distributed as dist
 
-from .errors import UserError
+from basics import UserError
 
 PATIENCE = datetime.timedelta(hours=2)  # the others wait so long while the first process writes a dataset, say
 GRACE = 5.0  # seconds in which the first process may report an error that all of them have

@@ -1,6 +1,7 @@
 """A name → object table, filled by a decorator."""
 
-from .errors import UserError
+from basics import UserError
+
 from .tools import nearest
 
 __all__ = ["Registry"]

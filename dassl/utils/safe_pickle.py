@@ -16,7 +16,7 @@ import zipfile
 import numpy as np
 import torch
 
-from .errors import DamagedFileError, UserError
+from basics import DamagedFileError, UserError
 
 __all__ = ["safe_pickle_load", "safe_torch_load"]
 

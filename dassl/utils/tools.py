@@ -1,23 +1,26 @@
 """Files, seeds and small helpers that everything else uses."""
 
-import errno
-import json
-import os
 import os.path as osp
 import platform
 import random
-import tempfile
 import urllib.request
 import warnings
-from contextlib import contextmanager
-from difflib import get_close_matches
 
 import numpy as np
 import PIL
 import torch
 from PIL import Image, UnidentifiedImageError
 
-from .errors import UserError
+from basics import (
+    UserError,
+    atomic_write,
+    closest,
+    listdir_nohidden,
+    mkdir_if_missing,
+    nearest,
+    read_json,
+    write_json,
+)
 
 __all__ = [
     "atomic_write",
@@ -37,17 +40,9 @@ __all__ = [
 ]
 
 
-def nearest(name, known):
-    """Return ``" (did you mean …?)"`` for the known name closest to ``name``, or "" when none is close."""
-    match = get_most_similar_str_to_a_from_b(name, list(known))
-    return f" (did you mean {match}?)" if match else ""
-
-
 def get_most_similar_str_to_a_from_b(a, b):
     """Return the string in the list ``b`` that is most similar to ``a``, or None when nothing resembles it."""
-    by_lower = {str(candidate).lower(): candidate for candidate in b}
-    matches = get_close_matches(str(a).lower(), by_lower, n=1, cutoff=0.5)
-    return by_lower[matches[0]] if matches else None
+    return next(iter(closest(a, b)), None)
 
 
 def check_availability(requested, available):
@@ -62,81 +57,12 @@ def tolist_if_not(x):
     return x if isinstance(x, list) else [x]
 
 
-def mkdir_if_missing(dirname):
-    """Create the folder and its parents; UserError when that is not possible."""
-    if not dirname:
-        return
-    try:
-        os.makedirs(dirname, exist_ok=True)
-    except OSError as e:
-        raise UserError(f"cannot create the folder {dirname}: {e.strerror}") from e
-
-
 def check_isfile(fpath):
     """Return whether ``fpath`` is a file, with a warning when it is not."""
     isfile = osp.isfile(fpath)
     if not isfile:
         warnings.warn(f"No file found at {fpath}", stacklevel=2)
     return isfile
-
-
-def listdir_nohidden(path, sort=False):
-    """Return the names in a folder that do not start with a dot. UserError when there is no such folder."""
-    try:
-        items = [name for name in os.listdir(path) if not name.startswith(".")]
-    except OSError as e:
-        raise UserError(f"cannot list the folder {path}: {e.strerror}") from e
-    return sorted(items) if sort else items
-
-
-@contextmanager
-def atomic_write(fpath, mode="wb"):
-    """Open a file that takes the place of ``fpath`` only when the block ends well and the bytes are on disk.
-
-    UserError when the disk is full or the folder cannot be written; ``fpath`` is then as it was before.
-    """
-    folder = osp.dirname(fpath) or "."
-    mkdir_if_missing(folder)
-    tmp = None
-    try:
-        fd, tmp = tempfile.mkstemp(prefix=f".{osp.basename(fpath)}.", suffix=".tmp", dir=folder)
-        with os.fdopen(fd, mode, **({} if "b" in mode else {"encoding": "utf-8"})) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(tmp, 0o666 & ~umask)  # mkstemp makes files private
-        os.replace(tmp, fpath)
-        tmp = None
-    except OSError as e:
-        reason = "no space left on the disk" if e.errno in (errno.ENOSPC, errno.EDQUOT) else e.strerror or str(e)
-        raise UserError(f"cannot write {fpath}: {reason}; what was there before is unchanged") from e
-    finally:
-        if tmp is not None and osp.exists(tmp):
-            os.unlink(tmp)
-
-
-def read_json(fpath):
-    """Read a JSON file. UserError names the file (and line) when it is missing or malformed."""
-    try:
-        with open(fpath, encoding="utf-8") as f:
-            return json.load(f)
-    except OSError as e:
-        raise UserError(f"cannot read {fpath}: {e.strerror}") from e
-    except json.JSONDecodeError as e:
-        raise UserError(f"{fpath}, line {e.lineno}: not valid JSON ({e.msg})") from e
-    except UnicodeDecodeError as e:
-        raise UserError(f"{fpath}: not a text file in UTF-8") from e
-    except (RecursionError, ValueError) as e:  # brackets without end, a number of thousands of digits
-        raise UserError(f"{fpath}: not JSON that can be read ({e})") from e
-
-
-def write_json(obj, fpath):
-    """Write ``obj`` as JSON; the file is replaced atomically."""
-    text = json.dumps(obj, indent=4, separators=(",", ": "))
-    with atomic_write(fpath, "w") as f:
-        f.write(text)
 
 
 def set_random_seed(seed):

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 import torch.nn as nn
 
-from .errors import DamagedFileError, UserError
+from basics import DamagedFileError, UserError
+
 from .safe_pickle import safe_torch_load
 from .tools import atomic_write, tolist_if_not
 

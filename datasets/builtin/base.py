@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 
-from dassl.utils import UserError, read_json, write_json
+from basics import UserError, read_json, write_json
 
 from ..common import Item, SplitDataset
 from ..splits import list_class_folders, list_images

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torchvision import transforms as T
 
-from prompting.errors import UserError
+from basics import UserError
 from prompting.feature_cache import FeatureCache, describe, files_stamp, module_hash
 
 

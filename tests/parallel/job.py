@@ -19,7 +19,6 @@ import trainers  # noqa: E402
 from dassl.config import get_cfg_default  # noqa: E402
 from dassl.engine import TRAINER_REGISTRY, TrainerX, build_trainer  # noqa: E402
 from dassl.utils import UserError, parallel  # noqa: E402
-from prompting import UserError as PromptingError  # noqa: E402
 from prompting import build_plan, context_programs, load_clip, template_programs  # noqa: E402
 from trainers.base import PromptTrainer  # noqa: E402
 from trainers.text_split import SplitPlan  # noqa: E402
@@ -143,7 +142,7 @@ def refusals(job, folder):
         TRAINER_REGISTRY.register(cls, force=True)
         try:
             make_trainer(job, folder, "CoOp", "vit_b16", "TRAINER.NAME", cls.__name__)
-        except (UserError, PromptingError) as error:
+        except UserError as error:
             said.append(str(error))
     return said
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from basics import UserError
 from prompting import group_templates as gt
 from prompting import read_groups
-from prompting.errors import UserError
 from prompting.templates import TEMPLATE_FOLDER
 
 TEMPLATES = [

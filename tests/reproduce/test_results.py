@@ -5,9 +5,9 @@ import pathlib
 
 import pytest
 
+from basics import UserError
 from reproduce import results
 from reproduce.__main__ import main
-from reproduce.errors import CommandError
 
 LOGS = pathlib.Path(__file__).parents[1] / "golden" / "published" / "logs"
 
@@ -96,7 +96,7 @@ def test_average_over_datasets_is_the_h_of_averages(tmp_path, capsys):
 def test_nothing_to_read_is_an_error(tmp_path, capsys):
     assert main(["summarise", str(tmp_path)]) == 2
     assert "no finished run" in capsys.readouterr().err
-    with pytest.raises(CommandError, match="no such folder"):
+    with pytest.raises(UserError, match="no such folder"):
         results.collect(tmp_path / "missing")
 
 

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
+from basics import UserError
 from reproduce import recipes, single
-from reproduce.errors import CommandError
 from reproduce.runs import Run, check_same_settings, read_result
 
 FINISHED = {"status": "finished", "metrics": {"accuracy": 70.0}}
@@ -82,9 +82,9 @@ def test_environment_and_pairs(monkeypatch):
     assert (run.trainer, run.shots, run.cfg, run.opts) == ("CoOp", 4, "x", ("OPTIM.LR", "0.1"))
     assert run.settings() == ("DATASET.NUM_SHOTS", "4", "DATASET.SUBSAMPLE_CLASSES", "base", "OPTIM.LR", "0.1")
     assert [r.subsample for r in parse(monkeypatch, "zeroshot", "eurosat")] == ["base", "new", "all"]
-    with pytest.raises(CommandError, match="SHOTS=many"):
+    with pytest.raises(UserError, match="SHOTS=many"):
         parse(monkeypatch, "base2new_train", "eurosat", "1", SHOTS="many")
-    with pytest.raises(CommandError, match="KEY VALUE pairs, got: OPTIM.LR"):
+    with pytest.raises(UserError, match="KEY VALUE pairs, got: OPTIM.LR"):
         parse(monkeypatch, "base2new_train", "eurosat", "1", "OPTIM.LR")
 
 
@@ -114,13 +114,13 @@ def test_finished_run_with_other_settings_is_not_passed_off(tmp_path):
     same = Run("base2new_train", "dtd", "CoOp", "c", opts=("INPUT.SIZE", "(64, 64)", "OPTIM.LR", "2e-3"))
     check_same_settings(same, result, tmp_path)
     other = Run("base2new_train", "dtd", "CoOp", "c", opts=("OPTIM.MAX_EPOCH", "200"))
-    with pytest.raises(CommandError, match="OPTIM.MAX_EPOCH 1, not 200"):
+    with pytest.raises(UserError, match="OPTIM.MAX_EPOCH 1, not 200"):
         check_same_settings(other, result, tmp_path)
 
 
 def test_test_run_needs_its_training_run(tmp_path):
     run = Run("base2new_test", "eurosat", "CoOp", "vit_b16_ctxv1", seed=2, shots=4)
-    with pytest.raises(CommandError, match="SHOTS=4 bash scripts/base2new_train.sh eurosat 2"):
+    with pytest.raises(UserError, match="SHOTS=4 bash scripts/base2new_train.sh eurosat 2"):
         run.command("data", tmp_path)
     trained = run.training.directory(tmp_path)
     trained.mkdir(parents=True)
@@ -166,11 +166,11 @@ def test_training_resumes_where_a_checkpoint_lies(tmp_path, name):
 
 
 def test_unknown_names_name_the_nearest():
-    with pytest.raises(CommandError, match="did you mean MoCoOp"):
+    with pytest.raises(UserError, match="did you mean MoCoOp"):
         recipes.trainer_file("MocoOP", "vit_b16")
-    with pytest.raises(CommandError, match="did you mean eurosat"):
+    with pytest.raises(UserError, match="did you mean eurosat"):
         recipes.dataset_file("eurosta")
-    with pytest.raises(CommandError, match="did you mean vit_b16_ctxv1"):
+    with pytest.raises(UserError, match="did you mean vit_b16_ctxv1"):
         recipes.trainer_file("CoOp", "vit_b16_ctx1")
 
 

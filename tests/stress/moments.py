@@ -44,17 +44,16 @@ class Moments:
         import torch
         from torch.utils.tensorboard import SummaryWriter  # noqa: F401  (replaced functions are not its own then)
 
+        from basics import files
         from dassl.engine import checkpoint
         from dassl.evaluation import Classification
-        from dassl.utils import tools
         from prompting import feature_cache
 
         self.before(torch.optim.SGD, "step", "step")
         self.before(Classification, "process", "test batch")
         self.before(checkpoint.shutil, "rmtree", "clearing up")
         self.before(checkpoint.os, "unlink", "clearing up")
-        for module in (tools, feature_cache):
-            self.around_rename(module)
+        self.around_rename(files)
         self.halfway(torch, "save", "half a checkpoint", lambda args: args[1])
         self.halfway(feature_cache, "save_file", "half a cache entry", lambda args: args[1])
 

@@ -15,7 +15,6 @@ from dassl.data.datasets import build_dataset
 from dassl.utils import UserError, load_checkpoint, printable, safe_pickle_load
 from datasets.fewshot import PICKLED_DATUM
 from datasets.splits import Item
-from prompting import UserError as PromptingError
 from prompting import read_groups
 from tests.stress import world
 
@@ -139,7 +138,7 @@ def test_split_file_with_terminal_escapes(entry, words, tmp_path, said, capsys):
 def test_template_file_with_terminal_escapes(content, tmp_path, said):
     path = tmp_path / "templates.txt"
     path.write_text(content)
-    with pytest.raises(PromptingError) as error:
+    with pytest.raises(UserError) as error:
         read_groups(path)
     assert "control character" in said("template file with terminal escapes", f"error: {error.value}")
     assert plain(str(error.value))

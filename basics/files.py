@@ -1,0 +1,92 @@
+"""Files and folders: read with errors for users, written whole or not at all."""
+
+import contextlib
+import errno
+import json
+import os
+import os.path as osp
+import tempfile
+
+from .errors import UserError
+
+
+def mkdir_if_missing(dirname):
+    """Create the folder and its parents; UserError when that is not possible."""
+    if not dirname:
+        return
+    try:
+        os.makedirs(dirname, exist_ok=True)
+    except OSError as e:
+        raise UserError(f"cannot create the folder {dirname}: {e.strerror}") from e
+
+
+def listdir_nohidden(path, sort=False):
+    """Return the names in a folder that do not start with a dot. UserError when there is no such folder."""
+    try:
+        items = [name for name in os.listdir(path) if not name.startswith(".")]
+    except OSError as e:
+        raise UserError(f"cannot list the folder {path}: {e.strerror}") from e
+    return sorted(items) if sort else items
+
+
+@contextlib.contextmanager
+def atomic_path(fpath):
+    """The name of an empty file beside ``fpath`` that takes its place when the block ends well and the bytes are on disk.
+
+    For writers that open files themselves; whatever goes wrong, ``fpath`` is then as it was before. UserError when the
+    disk is full or the folder cannot be written.
+    """
+    folder = osp.dirname(fpath) or "."
+    tmp = None
+    try:
+        os.makedirs(folder, exist_ok=True)
+        fd, tmp = tempfile.mkstemp(prefix=f".{osp.basename(fpath)}.", suffix=".tmp", dir=folder)
+        os.close(fd)
+        yield tmp
+        with open(tmp, "rb") as file:
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(tmp, 0o666 & ~umask)  # mkstemp makes files private
+        os.replace(tmp, fpath)
+        tmp = None
+    except OSError as e:
+        reason = "no space left on the disk" if e.errno in (errno.ENOSPC, errno.EDQUOT) else e.strerror or str(e)
+        raise UserError(f"cannot write {fpath}: {reason}; what was there before is unchanged") from e
+    finally:
+        if tmp is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(tmp)
+
+
+@contextlib.contextmanager
+def atomic_write(fpath, mode="wb"):
+    """Open a file that takes the place of ``fpath`` as ``atomic_path`` says; text is UTF-8."""
+    with atomic_path(fpath) as tmp, open(tmp, mode, **({} if "b" in mode else {"encoding": "utf-8"})) as file:
+        yield file
+
+
+def write_text(text, fpath):
+    """Write ``text`` as UTF-8; the file is replaced atomically."""
+    with atomic_write(fpath, "w") as file:
+        file.write(text)
+
+
+def write_json(obj, fpath):
+    """Write ``obj`` as JSON; the file is replaced atomically."""
+    write_text(json.dumps(obj, indent=4, separators=(",", ": ")), fpath)
+
+
+def read_json(fpath):
+    """Read a JSON file. UserError names the file (and line) when it is missing or malformed."""
+    try:
+        with open(fpath, encoding="utf-8") as f:
+            return json.load(f)
+    except OSError as e:
+        raise UserError(f"cannot read {fpath}: {e.strerror}") from e
+    except json.JSONDecodeError as e:
+        raise UserError(f"{fpath}, line {e.lineno}: not valid JSON ({e.msg})") from e
+    except UnicodeDecodeError as e:
+        raise UserError(f"{fpath}: not a text file in UTF-8") from e
+    except (RecursionError, ValueError) as e:  # brackets without end, a number of thousands of digits
+        raise UserError(f"{fpath}: not JSON that can be read ({e})") from e

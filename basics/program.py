@@ -1,0 +1,123 @@
+"""How a program of this project ends: an exit status for every kind of error, and one line for what a user can mend."""
+
+import argparse
+import errno
+import os
+import signal
+import sys
+import threading
+
+from .errors import UserError, printable
+
+EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_TERMINATED, EXIT_BROKEN_PIPE = 2, 130, 143, 141
+EXIT_STATUSES = "Exit status: 0 done, 2 wrong input (message on stderr), 130 Ctrl-C, 143 SIGTERM."
+FILE_SYSTEM_ERRORS = {
+    errno.ENOSPC: "no space left on the disk",
+    errno.EDQUOT: "disk quota exceeded",
+    errno.EFBIG: "file larger than this file system or the limit of this process (ulimit -f) allows",
+    errno.EIO: "input/output error, of a disk or network drive that fails",
+    errno.ESTALE: "the network drive has lost this file",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "operation not permitted",
+}
+OURS = {"basics", "benchmarks", "dassl", "datasets", "inference", "learning", "models", "prompting", "reproduce", "trainers"}
+
+
+class Terminated(BaseException):
+    """Raised in the main thread by SIGTERM; a BaseException, so that no `except Exception` swallows it."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose complaints are UserErrors: one line, printed where all errors are."""
+
+    def error(self, message):
+        raise UserError(f"{message}; see {self.prog} --help")
+
+
+def on_sigterm(signum, frame):
+    """Signal handler that raises Terminated."""
+    raise Terminated
+
+
+def explain(error, after=""):
+    """(exit status, message) for what a user can mend or asked for; None for a bug.
+
+    ``after`` follows the message where the program was stopped: what the same command does next.
+    """
+    if isinstance(error, KeyboardInterrupt):
+        return EXIT_INTERRUPTED, "interrupted" + after
+    if isinstance(error, Terminated):
+        return EXIT_TERMINATED, "terminated" + after
+    if isinstance(error, BrokenPipeError):
+        return EXIT_BROKEN_PIPE, "error: what reads this program's output has ended"
+    text = _explain_in_words(error, after)
+    return text and (EXIT_USER_ERROR, f"error: {text}")
+
+
+def _explain_in_words(error, after):
+    """What stands after `error: `, or None for a bug."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in FILE_SYSTEM_ERRORS:
+        place = f": {os.fsdecode(error.filename)}" if error.filename else ""
+        return FILE_SYSTEM_ERRORS[error.errno] + place
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, which may not be loaded
+        return (
+            f"out of GPU memory ({str(error).splitlines()[0]}); lower DATALOADER.TRAIN_X.BATCH_SIZE or "
+            "DATALOADER.TEST.BATCH_SIZE, or set TRAINER.CHECKPOINTING True"
+        )
+    if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
+        return f"{str(error).strip(' .')}. The system ends processes when memory runs out: lower DATALOADER.NUM_WORKERS" + after
+    if isinstance(error, ModuleNotFoundError) and str(error.name).split(".")[0] not in OURS:
+        return (
+            f"the Python package {error.name} is not installed for {sys.executable}; `make venv` sets up .venv with all of them"
+        )
+    return None
+
+
+def one_line(text):
+    """``text`` as one line that a terminal can show."""
+    return " ".join(printable(text).split())
+
+
+def to_stderr(message, status):
+    """Print what a program ended with."""
+    sys.stderr.write(message + "\n")
+
+
+def run(work, after="", report=to_stderr):
+    """Do ``work()`` and return the exit status; Ctrl-C and SIGTERM end it in good order. A bug keeps its traceback.
+
+    Args:
+        work: function without arguments. What it returns is the exit status if it is an int, else that is 0.
+        after: see ``explain``.
+        report: function of (message, exit status), called with the one line that the program ends with.
+    """
+    signals = threading.current_thread() is threading.main_thread()
+    previous = signal.signal(signal.SIGTERM, on_sigterm) if signals else None
+    try:
+        done = work()
+        return done if type(done) is int else 0
+    except BaseException as error:
+        explained = explain(error, after)
+        if explained is None:
+            raise
+        status, message = explained
+        report(one_line(message), status)
+        return status
+    finally:
+        if signals:
+            signal.signal(signal.SIGTERM, previous)
+
+
+def as_process(main):
+    """``run(main)`` for a process of its own, which is to end with this status: Ctrl-C meanwhile leaves no traceback."""
+    try:
+        status = run(main)
+    except KeyboardInterrupt:
+        status = EXIT_INTERRUPTED
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if status == EXIT_BROKEN_PIPE:  # else Python complains once more when it flushes
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return status

@@ -1,0 +1,100 @@
+"""Every program ends in one way: a status for each kind of error, one printable line on stderr, torch only where it is needed."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import basics
+import dassl.utils
+import prompting
+from basics import DamagedFileError, UserError, program
+
+PROJECT = Path(__file__).parents[2]
+COMMANDS = (
+    "train.py",
+    "predict.py",
+    "-m reproduce",
+    "-m datasets.check",
+    "-m datasets.download",
+    "-m prompting.group_templates",
+    "-m benchmarks.cost_model",
+    "-m models.score",
+)
+
+
+def raises(error):
+    def work():
+        raise error
+
+    return work
+
+
+@pytest.mark.parametrize(
+    "error, status, message",
+    [
+        (UserError("no such file:\n  a\x1b[31m"), 2, r"error: no such file: a\x1b[31m"),
+        (DamagedFileError("cut off"), 2, "error: cut off"),
+        (OSError(errno.ENOSPC, "No space", "out\x07/log"), 2, r"error: no space left on the disk: out\x07/log"),
+        (ModuleNotFoundError("No module", name="yacs.config"), 2, "error: the Python package yacs.config is not installed"),
+        (KeyboardInterrupt(), 130, "interrupted, again soon"),
+        (program.Terminated(), 143, "terminated, again soon"),
+        (BrokenPipeError(), 141, "error: what reads this program's output has ended"),
+    ],
+)
+def test_what_ends_with_one_line(capsys, error, status, message):
+    assert program.run(raises(error), ", again soon") == status
+    said = capsys.readouterr().err
+    assert said.startswith(message) and said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "bug", [ZeroDivisionError(), ValueError("x"), ModuleNotFoundError("No module", name="dassl.nothing"), OSError("odd")]
+)
+def test_a_bug_keeps_its_traceback(bug):
+    with pytest.raises(type(bug)):
+        program.run(raises(bug))
+
+
+def test_status_is_what_the_work_returns(capsys):
+    assert [program.run(lambda result=result: result) for result in (None, 0, 3, [1], True)] == [0, 0, 3, 0, 0]
+    assert capsys.readouterr().err == ""
+
+
+def test_sigterm_is_handled_while_the_work_lasts():
+    before = signal.getsignal(signal.SIGTERM)
+    assert program.run(lambda: os.kill(os.getpid(), signal.SIGTERM)) == 143
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_one_error_for_all():
+    """What a caller of another package catches is the same class, and not one that code for odd values swallows."""
+    assert dassl.utils.UserError is prompting.UserError is basics.UserError
+    assert UserError.__mro__[1:] == Exception.__mro__ and issubclass(dassl.utils.DamagedFileError, UserError)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_mistyped_option_is_one_line(command):
+    done = subprocess.run([sys.executable, *command.split(), "--no-such-option\x1b"], cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1 and "\x1b" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import basics, basics.program",
+        "import train; train.main(['--help'])",
+        "import predict; predict.main(['--help'])",
+        "from reproduce.__main__ import main; main(['table1', '--paper'])",
+        "from reproduce.__main__ import main; main(['report', '--help'])",
+    ],
+)
+def test_what_needs_no_torch_does_not_import_it(code):
+    check = "import sys\ntry:\n    {}\nfinally:\n    assert not {{'torch', 'open_clip', 'dassl.engine'}} & set(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", check.format(code)], cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
