@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 
 from basics import UserError, write_text
-from reproduce import figures, recipes, scores, timing
+from reproduce import figures, recipes, router_use, scores, timing
 from reproduce.experiments import EXPERIMENTS, RECIPES, Selection, rows_of
 from reproduce.render import Footnotes, ours_text, paper_text, title
 from reproduce.routing_job import Routing
@@ -143,6 +143,21 @@ def routing_html(selection, out):
     return "\n".join(parts)
 
 
+def router_html(rows):
+    """What the routers did, as an HTML table; nothing where there is no router."""
+    if not rows:
+        return ""
+    head = "".join(f"<th>{escape(column)}</th>" for column in router_use.COLUMNS)
+    body = "".join(
+        f"<tr><td>{escape(name)}</td>{''.join(f'<td>{escape(value)}</td>' for value in values)}</tr>\n" for name, values in rows
+    )
+    return (
+        "<details><summary>What the router did: entropy in per cent of the maximum; the experts chosen together for most "
+        f'images, and for how many</summary><div class="scroll"><table><thead><tr><th></th>{head}</tr></thead>\n'
+        f"<tbody>{body}</tbody></table></div></details>\n"
+    )
+
+
 def section(selection, document, out, anchor):
     """HTML of one table or figure."""
     footnotes = Footnotes()
@@ -153,6 +168,7 @@ def section(selection, document, out, anchor):
     elif name in figures.DRAWN:
         parts.append(image_html(figures.picture(document, "svg"), "svg", title(document)))
     parts += [table_html(block, footnotes) for block in document.blocks]
+    parts.append(router_html(router_use.rows(selection, out)))
     notes = [f"[{mark}] {text}" for mark, text in footnotes.lines()] + [f"{text}." for text in document.notes]
     parts += [f'<p class="note">{escape(note)}</p>' for note in notes]
     if document.missing:

@@ -205,6 +205,7 @@ class PromptTrainer(TrainerX):
             super().run_epoch()
 
     def test(self, split=None):
+        self._prepared = None  # it may count what an evaluation sees
         with self.image_features.serve("val_loader", "test_loader"):
             return super().test(split)
 

@@ -16,6 +16,8 @@ from prompting import soft_parts, template_programs, unit, word_parts, word_prog
 from . import mocoop_losses as losses
 from . import mocoop_parts as parts
 from .base import PromptTrainer
+from .mocoop_routing import RouterUse, TrainingEntropies
+from .mocoop_routing import lines as routing_lines
 
 PARTIAL_PLANS = 64  # plans of chosen experts that are kept
 
@@ -49,6 +51,7 @@ class MoCoOp(PromptTrainer):
         self.ctx_before = [before for before, _ in pieces]  # token ids that an expert's first vectors start from
         self.ctx_lengths = [len(before) + len(after) for before, after in pieces]
         self._partial_plans = {}
+        self.entropies = TrainingEntropies()
         self._targets = None  # hard features, computed when training first asks for them
         self.class_plan = self.experts_plan([(self.dm.dataset.classnames, o.FULL_STOP)])
         blocks = self.image_blocks() if o.TUNE_LAYERNORM else []
@@ -121,12 +124,15 @@ class MoCoOp(PromptTrainer):
 
     def prepare(self):
         features = self.text_features()
-        return features, losses.gram(features)
+        return features, losses.gram(features), RouterUse([g.name for g in self.groups], self.options.TOP_K)
 
     def logits(self, image_features, prepared):
         """Cosine to the weighted mean of the k chosen experts' unit features, over τ; no [B, C, E] tensor is made."""
-        features, gram = prepared
-        weights = losses.top_k_weights(self.learner.router(image_features), self.options.TOP_K)
+        features, gram, use = prepared
+        scores = self.learner.router(image_features)
+        weights = losses.top_k_weights(scores, self.options.TOP_K)
+        if use is not None:
+            use.add(scores, weights)
         scale = 1 / self.options.TAU if self.options.TAU else self.clip.logit_scale
         return scale * losses.mixture_cosine(image_features, features, weights, gram if self.options.RENORMALISE else None)
 
@@ -155,7 +161,7 @@ class MoCoOp(PromptTrainer):
         scores = self.learner.router(image_features)
         features = self.features_for(plan, scores)  # one pass for both losses
         class_features = features[:, class_rows]
-        logits = self.logits(image_features, (class_features, losses.gram(class_features)))
+        logits = self.logits(image_features, (class_features, losses.gram(class_features), None))
         terms = {"loss_cls": F.cross_entropy(logits, labels)}
         total = terms["loss_cls"]
         if o.ROUTER_LOSS != "none":
@@ -163,6 +169,7 @@ class MoCoOp(PromptTrainer):
                 target = losses.group_target(image_features.detach(), means)
             else:
                 target = losses.true_class_target(image_features, prototypes, rows[labels])
+            self.entropies.add(scores, target, new_epoch=self.batch_idx == 0)
             terms["loss_router"] = losses.router_loss(scores, target, o.ROUTER_LOSS)
             total = total + o.LAMBDA_ROUTER * terms["loss_router"]
         if o.TEXT_LOSS != "none":
@@ -181,6 +188,16 @@ class MoCoOp(PromptTrainer):
         kept = parts.idle_rows_kept(self.optim, self.learner.ctx) if self.leaves_out else contextlib.nullcontext()
         with kept:
             super().step(max_norm)
+
+    def results_extras(self):
+        """What the router did, in the log and in results.json."""
+        if self._prepared is None:  # a subclass evaluates in its own way
+            return {}
+        report = self._prepared[2].report()
+        training = self.entropies.report(len(self.groups))
+        report = {**report, "training": training} if training else report
+        print("\n".join(routing_lines(report)))
+        return {"router": report}
 
     # -- checkpoints carry the template groups -------------------------------------------------------------------------------
 

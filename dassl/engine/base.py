@@ -164,6 +164,13 @@ class TrainerBase:
     def load_checkpoint_extras(self, extras):
         """Hook: take over what ``checkpoint_extras`` returned; called before the weights are loaded."""
 
+    def results_extras(self):
+        """Hook: say in the log what a method knows of the evaluation that ends a run, and return it for results.json.
+
+        Plain data, under names that results.json doesn't have.
+        """
+        return {}
+
     def adapt_state_dict(self, name, state_dict):
         """Hook for ``load_model``: return the entries of a checkpoint of model ``name`` that are to be loaded.
 

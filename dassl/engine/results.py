@@ -40,6 +40,7 @@ def write_results(trainer, evaluated, split, seconds, eval_only):
         "split": split,
         "metrics": _metrics(evaluated, trainer.evaluator, trainer.num_classes),
         "classnames": list(dataset.classnames),
+        **trainer.results_extras(),
         "eval_only": eval_only,
         "epochs": cfg.OPTIM.MAX_EPOCH,
         "config": _plain(cfg),

@@ -47,6 +47,20 @@ def out(monkeypatch, tmp_path):
     return tmp_path
 
 
+def test_report_says_what_routers_did(out):
+    fig5 = EXPERIMENTS["fig5"]
+    runs = [Selection(fig5, ("eurosat",), fig5.rows).run("base2new_train", fig5.rows[0], "eurosat", s) for s in (1, 2, 3)]
+    for run, share in zip(runs, (0.5, 0.75, None)):
+        file = run.directory(out) / "results.json"
+        sets = [{"experts": ["Plain", HOSTILE], "share": share}] if share else []  # the third one is damaged
+        router = {"images": 520, "entropy": 0.997, "experts": [], "sets": sets, "training": {"router": 0.99, "target": 0.95}}
+        file.write_text(json.dumps({**json.loads(file.read_text()), "router": router}))
+    assert main(["report"]) == 0
+    text = Page((out / "report.html").read_text(encoding="utf-8")).text
+    for part in ("+ L_text, EuroSAT, base", "99.7%", "95.0%", f"Plain + {HOSTILE}", "62.5% (50–75)"):
+        assert part in text
+
+
 class Page(html.parser.HTMLParser):
     """Collects tags, attributes that load something, headings and text."""
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from trainers import mocoop_losses as L
+from trainers.mocoop_routing import RouterUse, TrainingEntropies, lines
 
 B, C, G, E, TAU = 3, 4, 5, 8, 0.07
 
@@ -87,3 +88,25 @@ def test_text_losses(random):
             prototype += -math.log(softmax([float(prototypes[g, c] @ t[g, y]) for c in range(C)])[y]) / (G * C)
     assert math.isclose(float(L.text_loss_templates(t, hard, TAU)), total, abs_tol=1e-12)
     assert math.isclose(float(L.text_loss_prototype(t, prototypes)), prototype, abs_tol=1e-12)
+
+
+def test_router_report(random):
+    """Shares and entropies counted by hand, over two batches."""
+    r = random["r"]
+    use, training = RouterUse([f"e{g}" for g in range(G)], 2), TrainingEntropies()
+    for part in (r[:1], r[1:]):
+        use.add(part, L.top_k_weights(part, 2))
+    training.add(torch.zeros(2, G), torch.eye(G)[:2], new_epoch=True)  # an earlier epoch: forgotten
+    for number, part in enumerate((r[:1], r[1:])):
+        training.add(part, part.softmax(dim=-1), new_epoch=number == 0)
+    found = use.report()
+    entropies = [-sum(p * math.log(p) for p in softmax([float(x) for x in row])) / math.log(G) for row in r]
+    assert found["entropy"] == pytest.approx(sum(entropies) / B, abs=1e-6) and found["images"] == B
+    assert training.report(G) == pytest.approx({"router": sum(entropies) / B, "target": sum(entropies) / B}, abs=1e-6)
+    pairs = [tuple(sorted(sorted(range(G), key=lambda g: -float(row[g]))[:2])) for row in r]
+    most = max(pairs.count(p) for p in pairs)
+    assert found["sets"][0]["share"] == pytest.approx(most / B) and sum(s["share"] for s in found["sets"]) == pytest.approx(1)
+    for g, expert in enumerate(found["experts"]):
+        assert expert["chosen"] == pytest.approx(sum(g in p for p in pairs) / B)
+    assert sum(e["weight"] for e in found["experts"]) == pytest.approx(1)
+    assert "most frequent choice: " + " + ".join(found["sets"][0]["experts"]) in "\n".join(lines(found))

@@ -41,6 +41,9 @@ def test_train_save_load(method, make_trainer, tmp_path):
         file = tmp_path / "run" / trainer.model_name / "model.pth.tar-2"
         saved = load_checkpoint(str(file))["state_dict"]
         assert set(saved) == set(after), "checkpoints hold what is learned, nothing else"
+    if method == "MoCoOp":
+        assert results["router"]["images"] == 10 and 0 < results["router"]["training"]["target"] <= 1
+        assert sum(e["chosen"] for e in results["router"]["experts"]) == pytest.approx(2)
     again = make_trainer(method, METHODS[method], out="again")
     again.load_model(str(tmp_path / "run"), epoch=2)
     again.test()
