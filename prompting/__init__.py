@@ -3,6 +3,7 @@
 from basics import UserError
 
 from .clip import CLIP, OPENAI_NAMES, PRECISIONS, load_clip, unit
+from .insertions import Insertions
 from .plan import Plan, build_plan, learned, plain_text_plan
 from .soft import POSITIONS, context_programs, template_programs, word_programs
 from .templates import (
@@ -23,6 +24,7 @@ from .tokens import encode
 __all__ = [
     "CLIP",
     "CUSTOM_TEMPLATES",
+    "Insertions",
     "KGCOOP_TEMPLATES",
     "OPENAI_NAMES",
     "POSITIONS",

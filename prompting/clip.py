@@ -18,6 +18,8 @@ from torch import nn
 
 from basics import UserError, nearest
 
+from .image_tower import encode_tokens, is_vit
+from .insertions import NOTHING
 from .tower import TextTower
 
 # openai/CLIP's published names -> open_clip's (the "quickgelu" configurations are the ones OpenAI's weights belong to)
@@ -76,17 +78,40 @@ class CLIP(nn.Module):
             return nullcontext()
         return torch.autocast(self.text.positional_embedding.device.type, dtype=self.dtype)
 
-    def encode_image(self, images, raw=False):
-        """[B, 3, R, R] normalised pixels -> [B, E] features: fp32, of length 1, unless ``raw``."""
-        with self.autocast():
-            features = self.visual(images)
+    def encode_image(self, images, raw=False, insertions=None, checkpointing=False):
+        """[B, 3, R, R] normalised pixels -> [B, E] features: fp32, of length 1, unless ``raw``.
+
+        ``insertions``: what a method puts into the encoder's layers.
+        """
+        if insertions is None:
+            with self.autocast():
+                features = self.visual(images)
+        else:
+            features = self.encode_patches(images, insertions, checkpointing).features
         return features if raw else unit(features)
 
-    def encode_text(self, plan, learned=None, checkpointing=False, raw=False):
+    def encode_patches(self, images, insertions=NOTHING, checkpointing=False):
+        """[B, 3, R, R] normalised pixels -> ImageOutput: pooled feature, patch tokens and inserted rows, none normalised."""
+        with self.autocast():
+            return encode_tokens(self.visual, images, insertions, checkpointing, self.name)
+
+    def encode_text(self, plan, learned=None, checkpointing=False, raw=False, insertions=NOTHING):
         """Plan and learned vectors [N, D] -> [G, C, E] features: fp32, of length 1, unless ``raw``."""
         with self.autocast():
-            features = self.text(plan, learned, checkpointing)
+            features = self.text(plan, learned, checkpointing, insertions)
         return features if raw else unit(features)
+
+    @property
+    def image_blocks(self):
+        """The image encoder's residual blocks; UserError where it has none (ResNets)."""
+        if not is_vit(self.visual):
+            raise UserError(f"{self.name}'s image encoder has no transformer blocks: choose a ViT")
+        return self.visual.transformer.resblocks
+
+    @property
+    def image_width(self):
+        """W, width of the image encoder's transformer; UserError where it has none (ResNets)."""
+        return self.image_blocks[0].attn.embed_dim
 
 
 def _compute_dtype(precision, device):

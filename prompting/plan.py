@@ -5,8 +5,13 @@ matrix of learned vectors. A *group* is a list of programs that start alike (one
 the programs of a group share at the front is its *prefix*: computed once, because the text tower's mask is causal. What is
 left of each program is its *suffix*. Suffixes of one length form a *bucket*, a rectangle [groups, classes, length], so that
 nothing, or next to nothing, is padded.
+
+A prompt may have other rows from some layer of the tower on: rows that join it there, or that differ by class. A *later
+program* says which: a list of integers, position j of the program before (>= 0) or ``learned(k)``, row k of the matrix that
+is inserted before that layer. What the later programs of a group share is their prefix from that layer on.
 """
 
+import functools
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 
@@ -61,6 +66,8 @@ class Plan:
     readout: torch.Tensor  # [G * C] row of each program's end token in the packed matrix, bucket by bucket
     order: torch.Tensor  # [G, C] where program (g, c) stands in `readout`; 0 where group g has no program c
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    later: dict = field(default_factory=dict)  # {layer: Plan}, whose token_ids are rows of the packed matrix before it
+    ragged: bool = False  # groups may have fewer programs, and programs refer to a part of the learned vectors
     _tiles: dict = field(default_factory=dict, repr=False)
 
     @property
@@ -76,6 +83,17 @@ class Plan:
         """Token positions that the tower computes (padding included); the plain computation has 77 * G * C."""
         return len(self.index)
 
+    @functools.cached_property
+    def inserted(self):
+        """Rows [m] of the packed matrix that are learned vectors, and the numbers [m] of these vectors."""
+        rows = (self.index >= len(self.token_ids)).nonzero().flatten()
+        return rows, self.index[rows] - len(self.token_ids)
+
+    @functools.cached_property
+    def num_learned(self):
+        """Learned vectors that the programs refer to: 1 + the highest number."""
+        return int(self.inserted[1].max()) + 1 if len(self.inserted[1]) else 0
+
     def to(self, device):
         """The same plan with its tensors on ``device``."""
         device = torch.device(device)
@@ -84,20 +102,21 @@ class Plan:
         move = {k: getattr(self, k).to(device) for k in ("token_ids", "index", "position", "readout", "order")}
         names = ("groups", "classes", "bias", "eot", "eot_bias")
         buckets = [replace(b, **{k: getattr(b, k).to(device) for k in names}) for b in self.buckets]
-        return replace(self, buckets=buckets, device=device, _tiles={}, **move)
+        later = {layer: plan.to(device) for layer, plan in self.later.items()}
+        return replace(self, buckets=buckets, device=device, later=later, _tiles={}, **move)
 
     def tile(self, copies, num_learned):
-        """The plan repeated ``copies`` times, copy b using learned rows ``b * num_learned …`` (CoCoOp: one copy per image)."""
+        """The plan repeated ``copies`` times, copy b using learned rows ``b * num_learned …`` (CoCoOp: one copy per image).
+
+        Of rows that are inserted later, copy b uses those from b times their number on.
+        """
         if copies not in self._tiles:
-            shift = lambda row, b: row if row >= 0 else row - b * num_learned  # noqa: E731
-            programs = [
-                [[shift(row, b) for row in program] for program in group] for b in range(copies) for group in self.programs
-            ]
-            self._tiles[copies] = build_plan(programs, ragged=True).to(self.device)
+            later = {layer: _repeated(plan.programs, copies, plan.num_learned) for layer, plan in self.later.items()}
+            self._tiles[copies] = build_plan(_repeated(self.programs, copies, num_learned), 0, True, later).to(self.device)
         return self._tiles[copies]
 
 
-def build_plan(programs, padding_allowance=0, ragged=False):
+def build_plan(programs, padding_allowance=0, ragged=False, later=None):
     """Compile programs into a Plan.
 
     Args:
@@ -105,15 +124,38 @@ def build_plan(programs, padding_allowance=0, ragged=False):
         padding_allowance: suffixes of neighbouring lengths are put into one bucket while this adds at most so many padded
             tokens per merge. 0 pads nothing (best on a CPU, where tokens are what costs); on a GPU fewer, larger kernels win.
         ragged: groups may have fewer programs than the longest; their features after their own are another program's.
+        later: {layer: [G][C] later programs}, for layers from which on the prompts have other rows.
 
     Returns:
         Plan on the CPU.
 
     Raises:
-        ValueError: a program without start token; groups of different sizes without ``ragged``.
+        ValueError: a program without start token; groups of different sizes without ``ragged``; later programs of other
+            prompts, or in which a position doesn't exist.
     """
     if not ragged and len(set(map(len, programs))) > 1:
         raise ValueError(f"groups of {', '.join(map(str, map(len, programs)))} programs: all must have the same classes")
+    plan, row_at = _layout(programs, padding_allowance)
+    plan.ragged, before = ragged, programs
+    for layer, those in sorted((later or {}).items()):
+        if layer < 1 or list(map(len, those)) != list(map(len, programs)):
+            raise ValueError(f"later programs at layer {layer}: one is needed for each prompt, from layer 1 on")
+        for group, group_before in zip(those, before, strict=True):
+            for program, program_before in zip(group, group_before, strict=True):
+                if not program or max(program) >= len(program_before) or program[-1] != len(program_before) - 1:
+                    raise ValueError(f"a later program at layer {layer} must end with the end token that was there before")
+        packed = [
+            [[row_at(g, c, row) if row >= 0 else row for row in program] for c, program in enumerate(group)]
+            for g, group in enumerate(those)
+        ]
+        stage, row_at = _layout(packed, padding_allowance)
+        plan.later[layer] = replace(stage, programs=those, ragged=ragged)
+        before = those
+    return plan
+
+
+def _layout(programs, padding_allowance):
+    """Plan of programs, and the function (group, class, position) -> row of its packed matrix."""
     prefix = [_common_prefix(group) for group in programs]
     P = max(prefix)
     token_ids = sorted({row for group in programs for program in group for row in program if row >= 0})
@@ -127,14 +169,14 @@ def build_plan(programs, padding_allowance=0, ragged=False):
         position += list(range(length)) + [length - 1] * (P - length)
 
     lengths = [[len(program) - length for program in group] for group, length in zip(programs, prefix)]
-    buckets, readout, where = [], [], {}
+    buckets, readout, where, first = [], [], {}, {}
     for groups, classes, S in _rectangles(lengths, padding_allowance):
         start = len(index)
         for g in groups:
             for c in classes:
                 rows = programs[g][c][prefix[g] :]
                 pad = S - len(rows)
-                where[g, c] = len(readout)
+                where[g, c], first[g, c] = len(readout), len(index)
                 readout.append(len(index) + len(rows) - 1)
                 index += [table(r) for r in rows] + [table(rows[-1])] * pad
                 position += [min(prefix[g] + s, prefix[g] + len(rows) - 1) for s in range(S)]
@@ -144,7 +186,15 @@ def build_plan(programs, padding_allowance=0, ragged=False):
         buckets.append(Bucket(torch.tensor(groups), torch.tensor(classes), S, start, bias, eot, eot_bias, every))
     order = torch.tensor([[where.get((g, c), 0) for c in range(max(map(len, programs)))] for g in range(len(programs))])
     as_long = lambda values: torch.tensor(values, dtype=torch.long)  # noqa: E731
-    return Plan(programs, as_long(token_ids), as_long(index), as_long(position), P, buckets, as_long(readout), order)
+    plan = Plan(programs, as_long(token_ids), as_long(index), as_long(position), P, buckets, as_long(readout), order)
+    row_at = lambda g, c, j: g * P + j if j < prefix[g] else first[g, c] + j - prefix[g]  # noqa: E731
+    return plan, row_at
+
+
+def _repeated(programs, copies, num_learned):
+    """[copies * G][C] programs; those of copy b refer to learned rows from ``b * num_learned`` on."""
+    shift = lambda row, b: row if row >= 0 else row - b * num_learned  # noqa: E731
+    return [[[shift(row, b) for row in program] for program in group] for b in range(copies) for group in programs]
 
 
 def plain_text_plan(groups_of_token_lists, padding_allowance=0):

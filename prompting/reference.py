@@ -6,14 +6,17 @@ Slow, and the measure of truth: tests compare the fast tower with it, and benchm
 import torch
 from torch import nn
 
+from .insertions import NOTHING, run_block
 
-def encode_reference(tower, plan, learned=None):
-    """What ``tower(plan, learned)`` computes, by the published computation.
+
+def encode_reference(tower, plan, learned=None, insertions=NOTHING):
+    """What ``tower(plan, learned, insertions=insertions)`` computes, by the published computation.
 
     Args:
         tower: TextTower.
         plan: Plan (only its programs are used).
         learned: [N, D] learned vectors, or None.
+        insertions: Insertions; rows are placed prompt by prompt.
 
     Returns:
         [G, C, E] text features, not normalised.
@@ -26,14 +29,35 @@ def encode_reference(tower, plan, learned=None):
     table = tower.embed(torch.tensor(token_ids, device=device))
     if learned is not None:
         table = torch.cat([table, learned.to(table.dtype)])
+    if insertions.embedding is not None:
+        table = table + insertions.embedding(table)
     base = len(token_ids)
     rows = [[row_of[r] if r >= 0 else base - 1 - r for r in p] + [row_of[0]] * (L - len(p)) for p in programs]
     x = table[torch.tensor(rows, device=device)] + tower.positional_embedding  # [G * C, 77, D], padded with token 0
-    mask = torch.full((L, L), float("-inf"), device=device, dtype=x.dtype).triu_(1)
-    for block in tower.blocks:
-        x = block(x, attn_mask=mask)
+    for i, block in enumerate(tower.blocks):
+        if i in insertions.rows:
+            if i in plan.later:
+                programs = [program for group in plan.later[i].programs for program in group]
+                x = _rearranged(x, programs, insertions.rows[i].to(x.dtype))
+            else:
+                x = _replaced(x, programs, insertions.rows[i].to(x.dtype))
+        mask = torch.full((x.shape[1],) * 2, float("-inf"), device=device, dtype=x.dtype).triu_(1)
+        x = run_block(block, i, x, insertions, mask)
     x = tower.ln_final(x)
     eot = torch.tensor([len(p) - 1 for p in programs], device=device)
     x = x[torch.arange(len(programs), device=device), eot]
     x = tower.text_projection(x) if isinstance(tower.text_projection, nn.Linear) else x @ tower.text_projection
     return x.view(plan.num_groups, plan.num_classes, -1)
+
+
+def _rearranged(x, programs, new):
+    """Prompts [N, L, D] with the rows that later programs name: positions before, or rows of ``new`` [n, D]."""
+    longest = max(map(len, programs))
+    rows = [torch.stack([prompt[r] if r >= 0 else new[-1 - r] for r in p]) for prompt, p in zip(x, programs, strict=True)]
+    return torch.stack([torch.cat([r, r[-1:].expand(longest - len(r), -1)]) for r in rows])
+
+
+def _replaced(x, programs, new):
+    """Prompts [N, L, D] in which rows of ``new`` [n, D] stand where the programs refer to learned rows."""
+    rows = [torch.stack([new[-1 - r] if r < 0 else prompt[j] for j, r in enumerate(p)]) for prompt, p in zip(x, programs)]
+    return torch.stack([torch.cat([r, prompt[len(r) :]]) for r, prompt in zip(rows, x, strict=True)])

@@ -16,6 +16,8 @@ from torch.utils.checkpoint import checkpoint
 
 from basics import UserError
 
+from .insertions import NOTHING, project, project_out
+
 MLP_ROWS = 4_096  # token positions that an MLP recomputes at a time
 
 
@@ -78,7 +80,7 @@ class TextTower(nn.Module):
         """Token embeddings [..., D] of BPE ids, without positions."""
         return self.token_embedding(token_ids)
 
-    def forward(self, plan, learned=None, checkpointing=False):
+    def forward(self, plan, learned=None, checkpointing=False, insertions=NOTHING):
         """Encode every prompt of a plan.
 
         Args:
@@ -86,38 +88,70 @@ class TextTower(nn.Module):
             learned: [N, D] learned vectors that the plan refers to, or None when it has none.
             checkpointing: recompute each layer in backward instead of keeping its activations, and its MLP, four times as
                 wide as the layer, part by part.
+            insertions: what a method puts into the layers. Where the plan says that prompts have other rows from a layer on,
+                ``insertions.rows`` has their matrix; elsewhere its rows replace those that the programs call learned.
 
         Returns:
-            [G, C, E] text features, not normalised; gradients flow to ``learned``.
+            [G, C, E] text features, not normalised; gradients flow to ``learned`` and to what is inserted.
+
+        Raises:
+            UserError: an insertion in a layer that the tower doesn't have.
+            ValueError: inserted rows that the plan has no place for, or a place without rows.
         """
+        insertions.check(len(self.blocks), "the text tower")
+        later = plan.later
+        if missing := later.keys() - insertions.rows.keys():
+            raise ValueError(f"the plan has other rows from layer {min(missing)} on, but none are given")
         table = self.embed(plan.token_ids)  # [F, D]
         if learned is not None:
             table = torch.cat([table, learned.to(table.dtype)])  # [F + N, D]
+        if insertions.embedding is not None:
+            table = table + insertions.embedding(table)
         x = table[plan.index] + self.positional_embedding[plan.position]  # [T, D]
         last = len(self.blocks) - 1
-        for i, block in enumerate(self.blocks):
+        for i in range(len(self.blocks)):
+            if i in insertions.rows:
+                plan = later.get(i, plan)
+                x = self._insert(x, plan, i in later, i, insertions.rows[i])
             if checkpointing and torch.is_grad_enabled():
-                x = checkpoint(self._layer, block, x, plan, i == last, self._mlp_in_parts, use_reentrant=False)
+                x = checkpoint(self._layer, i, x, plan, i == last, self._mlp_in_parts, insertions, use_reentrant=False)
             else:
-                x = self._layer(block, x, plan, i == last, self._mlp)
+                x = self._layer(i, x, plan, i == last, self._mlp, insertions)
         x = self.ln_final(x)  # [G * C, D]: the end tokens, bucket by bucket
         x = self.text_projection(x) if isinstance(self.text_projection, nn.Linear) else x @ self.text_projection
         return x[plan.order]  # [G, C, E]
 
-    def _layer(self, block, x, plan, last, mlp):
-        """One transformer layer on the packed tokens [T, D]; the last one returns [G * C, D], the end tokens only."""
-        D, attn = self.width, block.attn
+    @staticmethod
+    def _insert(x, plan, rearranged, i, new):
+        """Put rows ``new`` [n, D] where ``plan`` has them from layer i on: packed tokens [T, D] before it -> [T', D].
+
+        rearranged: the plan is another one than below; its token ids are rows of x.
+        """
+        expected = plan.num_learned
+        if len(new) < expected or not expected or (len(new) > expected and not plan.ragged):
+            raise ValueError(f"{len(new)} rows are inserted before layer {i}, but the prompts have {expected} there")
+        if rearranged:
+            return torch.cat([x[plan.token_ids], new.to(x.dtype)])[plan.index]
+        rows, which = plan.inserted
+        return x.index_copy(0, rows, new.to(x.dtype)[which])
+
+    def _layer(self, i, x, plan, last, mlp, insertions):
+        """Layer i on the packed tokens [T, D]; the last one returns [G * C, D], the end tokens only."""
+        D, block = self.width, self.blocks[i]
+        attn, branches = block.attn, insertions.projections.get(i, {})
         h = block.ln_1(x)
         if last:
             x = x[plan.readout]
-            kv = F.linear(h, attn.in_proj_weight[D:], attn.in_proj_bias[D:])
-            q = F.linear(h[plan.readout], attn.in_proj_weight[:D], attn.in_proj_bias[:D])
-            o = self._attend_at_eot(q, *kv.split(D, dim=-1), plan)
+            kv = project(attn, "kv", h, branches)
+            h = h[plan.readout]
+            o = self._attend_at_eot(project(attn, "q", h, branches), *kv.split(D, dim=-1), plan)
         else:
-            qkv = F.linear(h, attn.in_proj_weight, attn.in_proj_bias)
-            o = self._attend(*qkv.split(D, dim=-1), plan)
-        x = x + block.ls_1(F.linear(o, attn.out_proj.weight, attn.out_proj.bias))
-        return x + block.ls_2(mlp(block.mlp, block.ln_2(x)))
+            o = self._attend(*project(attn, "qkv", h, branches).split(D, dim=-1), plan)
+        x = x + block.ls_1(project_out(attn, o, branches))
+        x = x + block.ls_2(mlp(block.mlp, block.ln_2(x)))
+        if i in insertions.beside:
+            x = x + insertions.beside[i](h)
+        return insertions.after[i](x) if i in insertions.after else x
 
     def _mlp(self, mlp, x):
         h = mlp.c_fc(x)

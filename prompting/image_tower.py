@@ -1,0 +1,84 @@
+"""CLIP's image encoder with insertions, and its patch tokens. The blocks are the model's own; without either, so is the whole."""
+
+from dataclasses import dataclass
+
+import torch
+from torch.utils.checkpoint import checkpoint
+
+from basics import UserError
+
+from .insertions import NOTHING, run_block
+
+
+@dataclass
+class ImageOutput:
+    """What the image encoder gives beside the pooled feature.
+
+    Attributes:
+        features: [B, E] in the common space, not normalised.
+        patches: [B, N, W] the patches' tokens after the last block (of a ResNet: after the last stage), before any norm.
+        inserted: [B, n, W] inserted rows after the last block; n = 0 without any.
+    """
+
+    features: torch.Tensor
+    patches: torch.Tensor
+    inserted: torch.Tensor
+
+
+def is_vit(visual):
+    """Whether an image encoder is a transformer of open_clip's, into which something can be inserted."""
+    return hasattr(visual, "transformer") and hasattr(visual, "class_embedding")
+
+
+def encode_tokens(visual, images, insertions=NOTHING, checkpointing=False, name="this backbone"):
+    """Encode images [B, 3, R, R] with insertions.
+
+    Args:
+        visual: open_clip's image encoder.
+        checkpointing: recompute each block in backward instead of keeping its activations.
+        name: the backbone's, for messages.
+
+    Returns:
+        ImageOutput.
+
+    Raises:
+        UserError: the encoder isn't a ViT (a ResNet has patch tokens, but no place for insertions), or has fewer layers.
+    """
+    if not is_vit(visual):
+        if insertions != NOTHING:
+            raise UserError(
+                f"{name}'s image encoder is no vision transformer of CLIP's kind: nothing can be learned inside it; "
+                "choose a ViT, or a method that learns on the text side"
+            )
+        return _resnet_tokens(visual, images, name)
+    blocks = visual.transformer.resblocks
+    insertions.check(len(blocks), f"{name}'s image encoder")
+    x = visual._embeds(images)  # [B, 1 + N, W], after ln_pre
+    own = x.shape[1]
+    if insertions.embedding is not None:
+        x = x + insertions.embedding(x)
+    for i, block in enumerate(blocks):
+        if i in insertions.rows:
+            rows = insertions.rows[i]
+            rows = rows if i else visual.ln_pre(rows)
+            x = torch.cat([x[:, :own], rows.to(x.dtype).expand(len(x), -1, -1)], dim=1)
+        if checkpointing and torch.is_grad_enabled() and i >= insertions.first_layer():
+            x = checkpoint(run_block, block, i, x, insertions, use_reentrant=False)
+        else:
+            x = run_block(block, i, x, insertions)
+    pooled, _ = visual._pool(x[:, :own])
+    features = pooled if visual.proj is None else pooled @ visual.proj
+    return ImageOutput(features, x[:, 1:own], x[:, own:])
+
+
+def _resnet_tokens(visual, images, name):
+    if not hasattr(visual, "attnpool"):
+        raise UserError(f"{name}'s image encoder gives no patch tokens; choose a ViT or ResNet of CLIP's")
+    seen = []
+    hook = visual.attnpool.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    try:
+        features = visual(images)
+    finally:
+        hook.remove()
+    patches = seen[0].flatten(2).transpose(1, 2)  # [B, W, h, w] -> [B, h * w, W]
+    return ImageOutput(features, patches, patches[:, :0])

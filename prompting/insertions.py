@@ -1,0 +1,121 @@
+"""What a method puts into the layers of a tower: learned rows, modules beside or after a block, changed projections.
+
+The same description is read by the packed text tower, by the plain one and by the image encoder. Layers are counted from 0.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from basics import UserError
+
+PROJECTIONS = ("q", "k", "v", "o")
+
+
+@dataclass
+class Insertions:
+    """Shapes: D width of the tower; n inserted rows; modules map [..., D] to [..., D] row by row.
+
+    A text plan says where inserted rows stand (``build_plan``); in an image they stand behind the patches, where their place
+    changes nothing: the attention has no mask and they have no position.
+
+    Attributes:
+        rows: {layer: [n, D]} rows that, before this layer, replace the inserted rows or, where there are none yet, join the
+            others. In an image also [B, n, D], and those of layer 0 pass ``ln_pre``.
+        beside: {layer: module} f(ln_1(x)), added to the block's output.
+        after: {layer: module} f(x) in place of the block's output x.
+        projections: {layer: {"q", "k", "v" or "o": module}} f(h), added to that projection of its input h.
+        embedding: module, f(x) added to what the first layer gets: token embeddings without positions, or an image's tokens.
+    """
+
+    rows: dict = field(default_factory=dict)
+    beside: dict = field(default_factory=dict)
+    after: dict = field(default_factory=dict)
+    projections: dict = field(default_factory=dict)
+    embedding: nn.Module | None = None
+
+    def __post_init__(self):
+        unknown = {name for parts in self.projections.values() for name in parts} - set(PROJECTIONS)
+        if unknown:
+            raise ValueError(f"projections {sorted(unknown)}: only {', '.join(PROJECTIONS)} exist")
+        for module in self._entries():
+            if not isinstance(module, nn.Module):  # else what it learns could not be found
+                raise TypeError(f"{module!r} is no nn.Module")
+
+    def _entries(self):
+        projections = [module for parts in self.projections.values() for module in parts.values()]
+        return [
+            *self.beside.values(),
+            *self.after.values(),
+            *projections,
+            *([] if self.embedding is None else [self.embedding]),
+        ]
+
+    def modules(self):
+        """All modules, as one list of torch's."""
+        return nn.ModuleList(self._entries())
+
+    def first_layer(self):
+        """The lowest layer with an insertion; what is below it is CLIP's own."""
+        layers = [*self.rows, *self.beside, *self.after, *self.projections]
+        return 0 if self.embedding is not None else min(layers, default=0)
+
+    def check(self, num_layers, name):
+        """UserError for layers that a tower of ``num_layers`` layers doesn't have."""
+        layers = {*self.rows, *self.beside, *self.after, *self.projections}
+        missing = sorted(layer for layer in layers if not 0 <= layer < num_layers)
+        if missing:
+            raise UserError(
+                f"{name} has {num_layers} layers, counted from 0: nothing can be inserted in {', '.join(map(str, missing))}"
+            )
+
+
+NOTHING = Insertions()
+
+
+def project(attn, names, h, branches):
+    """Projections ``names`` (neighbours among "qkv") of h [..., D], side by side: [..., len(names) * D].
+
+    Args:
+        attn: ``nn.MultiheadAttention``.
+        branches: {name: module} whose outputs are added.
+    """
+    D = attn.embed_dim
+    rows = slice("qkv".index(names[0]) * D, ("qkv".index(names[-1]) + 1) * D)
+    out = F.linear(h, attn.in_proj_weight[rows], attn.in_proj_bias[rows])
+    if not any(name in branches for name in names):
+        return out
+    parts = zip(names, out.split(D, dim=-1), strict=True)
+    return torch.cat([part + branches[name](h) if name in branches else part for name, part in parts], dim=-1)
+
+
+def project_out(attn, o, branches):
+    """Output projection of the heads' results o [..., D]."""
+    out = F.linear(o, attn.out_proj.weight, attn.out_proj.bias)
+    return out + branches["o"](o) if "o" in branches else out
+
+
+def run_block(block, i, x, insertions, mask=None):
+    """Block i of a tower on x [N, L, D], by the model's own computation but for what is inserted there.
+
+    Args:
+        mask: additive attention mask [L, L], or None.
+    """
+    branches = insertions.projections.get(i)
+    if branches:
+        y = x + block.ls_1(_attention(block.attn, block.ln_1(x), branches, mask))
+        y = y + block.ls_2(block.mlp(block.ln_2(y)))
+    else:
+        y = block(x, attn_mask=mask)
+    if i in insertions.beside:
+        y = y + insertions.beside[i](block.ln_1(x))
+    return insertions.after[i](y) if i in insertions.after else y
+
+
+def _attention(attn, h, branches, mask):
+    heads = lambda t: t.unflatten(-1, (attn.num_heads, -1)).transpose(-3, -2)  # noqa: E731  [N, H, L, d]
+    q, k, v = map(heads, project(attn, "qkv", h, branches).split(attn.embed_dim, dim=-1))
+    o = F.scaled_dot_product_attention(q, k, v, attn_mask=None if mask is None else mask.to(q.dtype))
+    return project_out(attn, o.transpose(-3, -2).flatten(-2), branches)
