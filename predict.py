@@ -93,7 +93,7 @@ def without_images(trainer_class, classnames, groups=None):
 def saved_groups(folder):
     """The template groups that a run's checkpoint carries (the file they came from may be gone), or None."""
     from dassl.utils import load_checkpoint
-    from trainers.mocoop_parts import from_plain
+    from trainers.mocoop.parts import from_plain
 
     for file in sorted(Path(folder).glob("*/model*.pth.tar*"))[-1:]:
         groups = (load_checkpoint(str(file)).get("extras") or {}).get("template_groups")
@@ -218,7 +218,7 @@ class Predictor:
 
     def _experts(self, scores):
         """Router scores [B, G] -> the ``experts`` of every image."""
-        from trainers.mocoop_losses import top_k_weights
+        from trainers.mocoop.losses import top_k_weights
 
         k = self.trainer.options.TOP_K
         weights, mixing, best = scores.softmax(dim=-1), top_k_weights(scores, k), scores.topk(k, dim=-1).indices

@@ -39,6 +39,7 @@ from benchmarks.text_tower import CALTECH_BASE, EUROSAT
 from dassl.config import get_cfg_default
 from dassl.engine import TRAINER_REGISTRY
 from prompting import unit
+from prompting.insertions import NOTHING
 from prompting.reference import encode_reference
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -115,9 +116,9 @@ class Way:
         self.train_batches = self.endless(t.train_loader_x, views=True)
         self.test_batches = self.endless(t.test_loader)
 
-    def encode_plainly(self, plan, learned=None, checkpointing=False, raw=False):
+    def encode_plainly(self, plan, learned=None, checkpointing=False, raw=False, insertions=NOTHING):
         """CLIP.encode_text by the published computation."""
-        features = encode_reference(self.trainer.clip.text, plan, learned)
+        features = encode_reference(self.trainer.clip.text, plan, learned, insertions)
         return features if raw else unit(features)
 
     def endless(self, loader, views=False):

@@ -32,18 +32,19 @@ def train_plainly(argv):
     import torch
 
     import train
+    from learning import PromptTrainer
     from prompting import CLIP, unit
+    from prompting.insertions import NOTHING
     from prompting.reference import encode_reference
-    from trainers.base import PromptTrainer
 
-    def encode_text(self, plan, learned=None, checkpointing=False, raw=False):
+    def encode_text(self, plan, learned=None, checkpointing=False, raw=False, insertions=NOTHING):
         with self.autocast():
-            features = encode_reference(self.text, plan, learned)
+            features = encode_reference(self.text, plan, learned, insertions)
         return features if raw else unit(features)
 
     @torch.no_grad()
     def model_inference(self, images):
-        return self.logits(self.features_of(images), self.prepare())
+        return self.logits(self.encode_image(images), self.prepare())
 
     CLIP.encode_text, PromptTrainer.model_inference = encode_text, model_inference
     return train.main(argv)

@@ -1,11 +1,10 @@
-"""The methods, one file each. Every module in this folder is imported here: a new file is a new method."""
+"""The methods, a module each. Every module in this folder is imported here: a new one is a new method."""
 
 import importlib
 import pkgutil
 
 from dassl.engine import TRAINER_REGISTRY
-
-from . import base
+from learning import PromptTrainer
 
 for _module in sorted(pkgutil.iter_modules(__path__), key=lambda m: m.name):
     importlib.import_module(f"{__name__}.{_module.name}")
@@ -13,7 +12,7 @@ for _module in sorted(pkgutil.iter_modules(__path__), key=lambda m: m.name):
 
 def extend_cfg(cfg):
     """Add every method's own keys (the ``extend_cfg(cfg)`` that its class defines) to a default configuration."""
-    base.PromptTrainer.extend_cfg(cfg)
+    PromptTrainer.extend_cfg(cfg)
     for name in TRAINER_REGISTRY.registered_names():
         own = vars(TRAINER_REGISTRY.get(name)).get("extend_cfg")
         if own:

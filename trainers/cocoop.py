@@ -8,10 +8,10 @@ from torch import nn
 
 from dassl.config import section
 from dassl.engine import TRAINER_REGISTRY
+from learning import PromptTrainer
 from learning.keys import context_length, initial_words, precision
 from prompting import context_programs
 
-from .base import PromptTrainer
 from .coop import ContextLearner
 
 TOKENS_AT_ONCE = 50_000  # token positions in one pass of the text tower while evaluating

@@ -5,10 +5,9 @@ from torch import nn
 
 from dassl.config import key, section
 from dassl.engine import TRAINER_REGISTRY
+from learning import PromptTrainer
 from learning.keys import class_position, class_specific, context_length, initial_words, precision
 from prompting import context_programs
-
-from .base import PromptTrainer
 
 
 class ContextLearner(nn.Module):

@@ -12,9 +12,8 @@ from dassl.config import key, section
 from dassl.data import build_data_loader
 from dassl.data.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY
+from learning import ImageLearning, PromptTrainer
 from learning.keys import precision
-
-from .base import PromptTrainer
 
 COARSE = (1e6, 1e4, 1e2, 1.0, 1e-2, 1e-4, 1e-6)
 
@@ -28,6 +27,7 @@ class LinearProbe(PromptTrainer):
     """
 
     section = "LINEARPROBE"
+    image_learning = ImageLearning.NOTHING
     model_name = "linear_probe"
 
     @staticmethod
@@ -47,8 +47,8 @@ class LinearProbe(PromptTrainer):
     def logits(self, image_features, _=None):
         return self.learner(image_features)
 
-    def features_of(self, images):
-        """Features [B, E] as CLIP gives them, not of unit length."""
+    def encode_image(self, images):
+        """Features [b, E] as CLIP gives them, not of unit length."""
         return (images if images.dim() == 2 else self.clip.encode_image(images, raw=True)).float()
 
     def train(self):
@@ -77,7 +77,7 @@ class LinearProbe(PromptTrainer):
         tfm = build_transform(cfg, is_train=False)
         loader = build_data_loader(cfg, data_source=items, batch_size=cfg.DATALOADER.TEST.BATCH_SIZE, tfm=tfm, is_train=False)
         loader = self.image_features.batches(loader)
-        batches = [(self.features_of(b["img"].to(self.device)).cpu(), b["label"]) for b in loader]
+        batches = [(self.encode_image(b["img"].to(self.device)).cpu(), b["label"]) for b in loader]
         return torch.cat([f for f, _ in batches]).numpy(), torch.cat([y for _, y in batches]).numpy()
 
     def search(self, train, val):

@@ -65,13 +65,12 @@ class ProGrad(CoOp):
         parts = {"xe_loss": ce, "kl_loss": kl}
         if self.cfg.LOSS.NAME == "kd":
             return (1 - self.cfg.LOSS.ALPHA) * ce + self.cfg.LOSS.ALPHA * kl, logits, parts
-        self._parts = ce, kl
         return ce, logits, parts
 
-    def backward_and_update(self, loss):
+    def backward_and_update(self, loss, parts):
         if self.cfg.LOSS.NAME == "kd":
-            return super().backward_and_update(loss)
-        ce, kl = self._parts
+            return super().backward_and_update(loss, parts)
+        ce, kl = parts["xe_loss"], parts["kl_loss"]
         self.detect_anomaly(ce)
         self.detect_anomaly(kl)
         parameters = list(self.learner.parameters())

@@ -2,10 +2,9 @@
 
 from dassl.config import section
 from dassl.engine import TRAINER_REGISTRY
+from learning import PromptTrainer
 from learning.keys import precision
 from prompting import SELECTED_TEMPLATES, template_for, unit
-
-from .base import PromptTrainer
 
 
 @TRAINER_REGISTRY.register()

@@ -8,9 +8,11 @@ import pytest
 import torch
 
 import dassl.data.data_manager as data_manager
+from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
+from learning import ImageLearning
+from prompting import unit
 from tests.trainers.test_trainers import METHODS, learned
-from trainers.base import PromptTrainer
 from trainers.coop import CoOp
 
 OFF, VIEWS = ("TRAINER.FEATURE_CACHE", ""), ("TRAINER.CACHE_VIEWS", True)
@@ -152,17 +154,13 @@ def test_a_recipe_that_trains_the_image_encoder_caches_nothing(cached, capsys):
     capsys.readouterr()
     assert same(plain, outcome(cached("MoCoOp", *VIEWS, *tune, out="a")))
     lines = [line for line in capsys.readouterr().out.split("\n") if "not cached" in line]
-    assert len(lines) == 1 and "trains layers of the image encoder" in lines[0] and not cached.entries()
+    assert len(lines) == 1 and "MoCoOp learns layers of the image encoder" in lines[0] and not cached.entries()
 
 
 def test_a_method_that_looks_at_pixels_gets_pixels(cached, capsys, monkeypatch):
     shapes = set()
 
     class Pixels(CoOp):
-        def model_inference(self, images):
-            shapes.add(images.shape[1:])
-            return PromptTrainer.model_inference(self, images)
-
         def encode_image(self, images):
             shapes.add(images.shape[1:])
             return super().encode_image(images)
@@ -170,7 +168,71 @@ def test_a_method_that_looks_at_pixels_gets_pixels(cached, capsys, monkeypatch):
     trainer = cached("CoOp", *VIEWS)
     trainer.__class__ = Pixels
     outcome(trainer)
-    assert shapes == {(3, 32, 32)} and "Pixels works on the images itself" in capsys.readouterr().out
+    assert shapes == {(3, 32, 32)} and "Pixels learns something on images that it doesn't declare" in capsys.readouterr().out
+
+
+class Undeclared(CoOp):
+    """Learns a vector that is added to every image feature."""
+
+    def build_learner(self, classnames):
+        learner = super().build_learner(classnames)
+        learner.shift = torch.nn.Parameter(torch.full((self.clip.embed_dim,), 0.1))
+        return learner
+
+    def encode_image(self, images):
+        return unit(super().encode_image(images) + self.learner.shift)
+
+
+class Head(Undeclared):
+    image_learning = ImageLearning.HEAD
+
+
+class Adapters(Undeclared):
+    image_learning = ImageLearning.ADAPTERS
+
+
+class Below(Head):
+    """What it learns now isn't what the class above has declared."""
+
+    def encode_image(self, images):
+        return super().encode_image(images)
+
+
+def test_a_declaration_decides_about_speed_and_never_about_numbers(cached, images_read, monkeypatch, capsys):
+    runs, kept = {}, {}
+    for cls in (Undeclared, Head, Adapters, Below):
+        monkeypatch.setitem(TRAINER_REGISTRY._obj_map, cls.__name__, cls)
+        for number in (1, 2):
+            images_read.clear()
+            trainer = cached("CoOp", *VIEWS, "TRAINER.NAME", cls.__name__, out=f"{cls.__name__}{number}")
+            runs[cls, number] = outcome(trainer)
+        kept[cls] = not images_read
+        assert (trainer.learner.shift - 0.1).abs().max() > 1e-5
+        evaluated = trainer.model_inference(torch.ones(2, 3, 32, 32))
+        with torch.no_grad():
+            trainer.learner.shift.fill_(1)
+        assert not torch.equal(trainer.model_inference(torch.ones(2, 3, 32, 32)), evaluated)
+    assert kept == {Undeclared: False, Head: True, Adapters: False, Below: False}
+    assert all(same(run, runs[Undeclared, 1]) for run in runs.values())
+    said = capsys.readouterr().out
+    assert "not cached: Undeclared learns something" in said and "not cached: Adapters learns adapters" in said
+
+
+def test_a_declaration_that_is_not_true_is_an_error(cached, monkeypatch):
+    class Liar(Undeclared):
+        image_learning = ImageLearning.NOTHING
+
+    class Tuner(CoOp):
+        def build_learner(self, classnames):
+            self.clip.visual.proj.requires_grad_(True)
+            return super().build_learner(classnames)
+
+    monkeypatch.setitem(TRAINER_REGISTRY._obj_map, "Liar", Liar)
+    monkeypatch.setitem(TRAINER_REGISTRY._obj_map, "Tuner", Tuner)
+    with pytest.raises(UserError, match="Liar declares that it learns nothing on images, but its image features"):
+        outcome(cached("CoOp", "TRAINER.NAME", "Liar"))
+    with pytest.raises(UserError, match="Tuner learns weights of the image encoder but declares"):
+        cached("CoOp", "TRAINER.NAME", "Tuner")
 
 
 def test_views_without_a_seed_are_not_kept(cached, capsys):

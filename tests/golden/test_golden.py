@@ -256,5 +256,5 @@ def teachers(trainer):
     if name.startswith("ZeroshotCLIP"):
         return {"text_features": trainer.class_features}
     if name == "MoCoOp":
-        return {"grouped_prototypes": trainer.training_targets()[1], "expert_text0": trainer.text_features()}
+        return {"grouped_prototypes": trainer.training_targets().prototypes, "expert_text0": trainer.text_features()}
     return {}

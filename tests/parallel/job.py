@@ -19,9 +19,9 @@ import trainers  # noqa: E402
 from dassl.config import get_cfg_default  # noqa: E402
 from dassl.engine import TRAINER_REGISTRY, TrainerX, build_trainer  # noqa: E402
 from dassl.utils import UserError, parallel  # noqa: E402
+from learning import PromptTrainer  # noqa: E402
+from learning.shares import SplitPlan  # noqa: E402
 from prompting import build_plan, context_programs, load_clip, template_programs  # noqa: E402
-from trainers.base import PromptTrainer  # noqa: E402
-from trainers.text_split import SplitPlan  # noqa: E402
 
 BATCH, TEST_BATCH = "DATALOADER.TRAIN_X.BATCH_SIZE", "DATALOADER.TEST.BATCH_SIZE"
 # name: method, configuration, pairs. There are 20 training images and 10 test images of 5 classes.
@@ -93,7 +93,7 @@ def run(job, folder):
     found = {}
     for number, (name, case) in enumerate(CASES.items()):
         out = Path(folder) / str(number)
-        with mock.patch("trainers.base.load_clip", load_in_fp64):
+        with mock.patch("learning.trainer.load_clip", load_in_fp64):
             trainer = make_trainer(job, out, *case)
         if trainer.learner is not None:
             trainer.learner.double()
@@ -123,7 +123,7 @@ def exactness(job):
         whole, split = build_plan(programs), SplitPlan.of(programs, build_plan)
         if copies > 1:
             whole, split = whole.tile(copies, 32), split.tile(copies, 32)
-        expected, features = clip.encode_text(whole, learned), split.encode(clip.encode_text, learned)
+        expected, features = clip.encode_text(whole, learned), split.encode(clip, learned)
         weight = torch.randn(expected.shape, generator=generator, dtype=torch.float64)
         gradients = [torch.autograd.grad((f * weight).sum() + f.pow(3).sum(), learned)[0] for f in (expected, features)]
         differences += [(expected - features).abs().max().item(), (gradients[0] - gradients[1]).abs().max().item()]

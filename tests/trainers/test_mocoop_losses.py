@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from trainers import mocoop_losses as L
-from trainers.mocoop_routing import RouterUse, TrainingEntropies, lines
+from trainers.mocoop import losses as L
+from trainers.mocoop.routing import RouterUse, TrainingEntropies, lines
 
 B, C, G, E, TAU = 3, 4, 5, 8, 0.07
 

@@ -210,5 +210,5 @@ def test_kgcoop_published_schedule_is_the_cosine_squared(make_trainer):
 
 def test_all_classes_serve_the_text_loss(make_trainer):
     trainer = make_trainer("MoCoOp", "vit_b16", "DATASET.SUBSAMPLE_CLASSES", "base")
-    hard = trainer.training_targets()[0]
+    hard = trainer.training_targets().hard
     assert trainer.num_classes == 3 and hard[0].shape[1] == len(CLASSES)

@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -9,7 +10,7 @@ from torch import nn
 from basics import UserError
 from dassl.config import key, section
 from learning.keys import precision
-from prompting import TemplateGroup, group_file, read_groups, template_for
+from prompting import Plan, TemplateGroup, group_file, read_groups, template_for
 
 
 def extend_cfg(cfg):
@@ -85,6 +86,19 @@ def idle_rows_kept(optimizer, parameter):
         parameter[idle] = kept
         for key, value in shaped().items():
             value[idle] = state.get(key, torch.zeros_like(kept))
+
+
+@dataclass
+class Targets:
+    """What MoCoOp's losses compare with. C text classes, the training classes among them."""
+
+    hard: list  # G tensors [I, C, E], unit features of each group's I templates
+    prototypes: torch.Tensor  # [G, C, E] their means over templates, of length 1
+    means: torch.Tensor  # [G, E] means over templates and training classes, of length 1
+    seen: torch.Tensor  # [n] numbers of the training classes among the C
+    plan: Plan  # of all prompts that a training step encodes, or this process' part of them
+    class_rows: object  # which of the plan's classes classification takes
+    text_rows: object  # which of them the text loss takes
 
 
 def groups_for(cfg):

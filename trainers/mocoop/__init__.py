@@ -11,13 +11,12 @@ import torch.nn.functional as F
 
 from basics import UserError
 from dassl.engine import TRAINER_REGISTRY
+from learning import ImageLearning, PromptTrainer
 from prompting import soft_parts, template_programs, unit, word_parts, word_programs
 
-from . import mocoop_losses as losses
-from . import mocoop_parts as parts
-from .base import PromptTrainer
-from .mocoop_routing import RouterUse, TrainingEntropies
-from .mocoop_routing import lines as routing_lines
+from . import losses, parts
+from .routing import RouterUse, TrainingEntropies
+from .routing import lines as routing_lines
 
 PARTIAL_PLANS = 64  # plans of chosen experts that are kept
 
@@ -29,6 +28,15 @@ class MoCoOp(PromptTrainer):
     section = "MOCOOP"
 
     extend_cfg = staticmethod(parts.extend_cfg)
+
+    @property
+    def image_learning(self):
+        return ImageLearning.LAYERS if self.options.TUNE_LAYERNORM else ImageLearning.NOTHING
+
+    @property
+    def max_norm(self):
+        """TRAINER.MOCOOP.GRAD_CLIP where gradients are scaled: under fp16, amp and bf16."""
+        return self.options.GRAD_CLIP if self.clip.dtype != torch.float32 else 0.0
 
     # -- building ------------------------------------------------------------------------------------------------------------
 
@@ -54,16 +62,8 @@ class MoCoOp(PromptTrainer):
         self.entropies = TrainingEntropies()
         self._targets = None  # hard features, computed when training first asks for them
         self.class_plan = self.experts_plan([(self.dm.dataset.classnames, o.FULL_STOP)])
-        blocks = self.image_blocks() if o.TUNE_LAYERNORM else []
+        blocks = self.clip.image_blocks if o.TUNE_LAYERNORM else []
         return parts.MixtureLearner(self.clip.text.embed(flat), len(groups), self.clip.embed_dim, o.CORRECTION, blocks)
-
-    def image_blocks(self):
-        transformer = getattr(self.clip.visual, "transformer", None)
-        if transformer is None:
-            raise UserError(
-                f"TRAINER.MOCOOP.TUNE_LAYERNORM needs a ViT; {self.clip.name} has no transformer blocks: set it to False"
-            )
-        return transformer.resblocks
 
     def experts_plan(self, readouts):
         """Plan of all experts for several (class names, with full stop?) lists, which share each expert's prefix."""
@@ -139,55 +139,55 @@ class MoCoOp(PromptTrainer):
     # -- loss ----------------------------------------------------------------------------------------------------------------
 
     def training_targets(self):
-        """What the losses compare with, computed once: hard features, prototypes, group means, plan, class numbers."""
+        """What the losses compare with, computed when training first asks for it."""
         if self._targets is None:
             o, seen = self.options, self.dm.dataset.classnames
             every = list(getattr(self.dm.dataset, "all_classnames", seen)) if o.TEXT_CLASSES == "all" else list(seen)
             hard = [self.hard_features(g.templates, every) for g in self.groups]  # G tensors [I, C, E]
-            prototypes = unit(torch.stack([h.mean(dim=0) for h in hard]))  # [G, C, E]
             rows = torch.tensor([every.index(name) for name in seen], device=self.device)
-            means = unit(torch.stack([h[:, rows].mean(dim=(0, 1)) for h in hard]))  # [G, E]
             if o.FULL_STOP or every == list(seen):  # one read-out: classification takes the rows of the training classes
                 plan, class_rows, text_rows = self.experts_plan([(every, o.FULL_STOP)]), rows, slice(None)
             else:  # two read-outs of the same prefixes
                 plan = self.experts_plan([(every, True), (seen, False)])
                 class_rows, text_rows = slice(len(every), None), slice(0, len(every))
-            self._targets = hard, prototypes, means, rows, plan, class_rows, text_rows
+            self._targets = parts.Targets(
+                hard=hard,
+                prototypes=unit(torch.stack([h.mean(dim=0) for h in hard])),
+                means=unit(torch.stack([h[:, rows].mean(dim=(0, 1)) for h in hard])),
+                seen=rows,
+                plan=plan,
+                class_rows=class_rows,
+                text_rows=text_rows,
+            )
         return self._targets
 
     def loss(self, image_features, labels):
-        o = self.options
-        hard, prototypes, means, rows, plan, class_rows, text_rows = self.training_targets()
+        o, targets = self.options, self.training_targets()
         scores = self.learner.router(image_features)
-        features = self.features_for(plan, scores)  # one pass for both losses
-        class_features = features[:, class_rows]
+        features = self.features_for(targets.plan, scores)  # one pass for both losses
+        class_features, text_features = features[:, targets.class_rows], features[:, targets.text_rows]
         logits = self.logits(image_features, (class_features, losses.gram(class_features), None))
         terms = {"loss_cls": F.cross_entropy(logits, labels)}
         total = terms["loss_cls"]
         if o.ROUTER_LOSS != "none":
             if o.ROUTER_TARGET == "group":
-                target = losses.group_target(image_features.detach(), means)
+                target = losses.group_target(image_features.detach(), targets.means)
             else:
-                target = losses.true_class_target(image_features, prototypes, rows[labels])
+                target = losses.true_class_target(image_features, targets.prototypes, targets.seen[labels])
             self.entropies.add(scores, target, new_epoch=self.batch_idx == 0)
             terms["loss_router"] = losses.router_loss(scores, target, o.ROUTER_LOSS)
             total = total + o.LAMBDA_ROUTER * terms["loss_router"]
         if o.TEXT_LOSS != "none":
             if o.TEXT_LOSS == "templates":
-                terms["loss_text"] = losses.text_loss_templates(features[:, text_rows], hard, o.TAU or 1.0)
+                terms["loss_text"] = losses.text_loss_templates(text_features, targets.hard, o.TAU or 1.0)
             else:
-                terms["loss_text"] = losses.text_loss_prototype(features[:, text_rows], prototypes)
+                terms["loss_text"] = losses.text_loss_prototype(text_features, targets.prototypes)
             total = total + o.LAMBDA_TEXT * terms["loss_text"]
         return total, logits, terms
 
-    def backward_and_update(self, loss):
-        scaled = self.clip.dtype != torch.float32
-        super().backward_and_update(loss, self.options.GRAD_CLIP if scaled else 0.0)
-
-    def step(self, max_norm=0.0):
-        kept = parts.idle_rows_kept(self.optim, self.learner.ctx) if self.leaves_out else contextlib.nullcontext()
-        with kept:
-            super().step(max_norm)
+    def step(self):
+        with parts.idle_rows_kept(self.optim, self.learner.ctx) if self.leaves_out else contextlib.nullcontext():
+            super().step()
 
     def results_extras(self):
         """What the router did, in the log and in results.json."""

@@ -1,10 +1,11 @@
-"""Lets a trainer whose image encoder is frozen take features from the cache in place of encoding images.
+"""Lets a method that learns nothing in the image encoder take kept features in place of encoding images again.
 
 Bit for bit what it would compute: a batch's features depend in their last bits on the other images of the batch and on
 the machine, so an entry belongs to one sequence of batches (with the seeds of their augmentation) and one arithmetic.
 """
 
 import contextlib
+import functools
 import hashlib
 import os
 import sys
@@ -17,6 +18,27 @@ from basics import UserError
 from dassl.data import DatasetWrapper, SampleIndex, SharedBatchSampler, sampler_of, set_loader_epoch
 from dassl.utils import parallel
 from prompting.feature_cache import FeatureCache, arithmetic, describe, files_stamp, megabytes, module_hash
+
+from .image_side import resolved_learning
+
+
+class KeepsFeatures:
+    """Part of PromptTrainer: evaluation, and with TRAINER.CACHE_VIEWS training, take image features from the cache."""
+
+    @functools.cached_property
+    def image_features(self):
+        """This run's kept image features."""
+        return ImageFeatures(self)
+
+    def run_epoch(self):
+        if not self.cfg.TRAINER.CACHE_VIEWS:
+            return super().run_epoch()
+        with self.image_features.in_place_of_pixels("train_loader_x", views=True):
+            super().run_epoch()
+
+    def test(self, split=None):
+        with self.image_features.in_place_of_pixels("val_loader", "test_loader"):
+            return super().test(split)
 
 
 class ImageFeatures:
@@ -36,8 +58,8 @@ class ImageFeatures:
         self._said = set()
 
     @contextlib.contextmanager
-    def serve(self, *loaders, views=False):
-        """In this block the trainer's loaders of these names deliver raw features [B, E] as ``img``, where possible.
+    def in_place_of_pixels(self, *loaders, views=False):
+        """In this block the trainer's loaders of these names give raw features [B, E] as ``img``, where that is possible.
 
         views: they are training loaders, whose images are augmented.
         """
@@ -62,10 +84,9 @@ class ImageFeatures:
         return _Batches(self, loader, views)
 
     def _obstacle(self, loader, views):
-        if self.trainer.trains_encoder:
-            return "this recipe trains layers of the image encoder"
-        if not self.trainer.takes_features(views):
-            return f"{type(self.trainer).__name__} works on the images itself"
+        learning = resolved_learning(self.trainer)
+        if not learning.takes_features:
+            return f"{type(self.trainer).__name__} learns {learning.value}"
         dataset = loader.dataset
         if type(dataset) is not DatasetWrapper or dataset.k_tfm > 1 or dataset.return_img0:
             return "this run's data are more than one image per sample"
