@@ -57,6 +57,9 @@ def build_parser():
     parser.add_argument("--eval-only", action="store_true", help="evaluate, don't train")
     parser.add_argument("--model-dir", default="", help="with --eval-only: run folder to load the trained model from")
     parser.add_argument("--load-epoch", type=int, help="with --model-dir: epoch to load (default: the best or last)")
+    parser.add_argument(
+        "--fresh", action="store_true", help="start anew: the files of the run in --output-dir are moved into replaced-1 in it"
+    )
     parser.add_argument("--no-train", action="store_true", help="build everything, then stop")
     parser.add_argument(
         "--cache-features",
@@ -80,10 +83,16 @@ def check_config_file(path, option):
     raise UserError(f"{option}: no such file: {path}{hint}")
 
 
-def check_opts(opts):
-    for word in opts[::2]:
+def check_options(args):
+    for word in args.opts[::2]:
         if word.startswith("-"):
             raise UserError(f"{word} comes after the first KEY VALUE pair; options go before the pairs")
+    if args.load_epoch is not None and not args.model_dir:
+        raise UserError("--load-epoch says which epoch of --model-dir to load, but there is no --model-dir")
+    if args.model_dir and not args.eval_only:
+        raise UserError("--model-dir is for --eval-only; training goes on from a folder with --resume")
+    if args.resume and args.eval_only:
+        raise UserError("--resume is for training; with --eval-only the folder of a trained model is --model-dir")
 
 
 def reset_cfg(cfg, args):
@@ -131,7 +140,7 @@ def setup_cfg(args):
 def print_args(args, cfg):
     """The header that logs of this family start with; parsers look for it."""
     print_title("Arguments")
-    for key in sorted(vars(args).keys() - {"cache_features"}):  # not upstream's; stands in the config
+    for key in sorted(vars(args).keys() - {"cache_features", "fresh"}):  # not upstream's
         print(f"{key}: {getattr(args, key)}")
     print_title("Config")
     print(cfg)
@@ -177,7 +186,7 @@ def output_lock(folder):
 
 def run(args):
     """Build the trainer that the arguments describe and train or evaluate it."""
-    check_opts(args.opts)
+    check_options(args)
     check_config_file(args.dataset_config_file, "--dataset-config-file")
     check_config_file(args.config_file, "--config-file")
     cfg = setup_cfg(args)
@@ -185,8 +194,20 @@ def run(args):
 
     parallel.start(cfg.USE_CUDA)
     with output_lock(cfg.OUTPUT_DIR):
+        if not args.no_train:
+            check_run_folder(args, cfg)
         run_locked(args, cfg)
     parallel.finish()
+
+
+def check_run_folder(args, cfg):
+    """Refuse a folder that is another run's before anything is loaded or written; with --fresh move its files aside."""
+    from dassl.engine import TRAINER_REGISTRY
+    from dassl.engine.run_folder import EVALUATION, TRAINING, check_folders
+
+    if is_first() and cfg.TRAINER.NAME in TRAINER_REGISTRY.registered_names():
+        learns = TRAINER_REGISTRY.get(cfg.TRAINER.NAME).learns
+        check_folders(cfg, TRAINING if learns and not args.eval_only else EVALUATION, args.fresh)
 
 
 def run_locked(args, cfg):
@@ -212,9 +233,7 @@ def run_locked(args, cfg):
 
     trainer = build_trainer(cfg)
     if args.eval_only:
-        trainer.load_model(args.model_dir, epoch=args.load_epoch)
-        trainer.test()
-        trainer.ensure_results()
+        trainer.evaluate(args.model_dir, args.load_epoch)
     elif not args.no_train:
         trainer.train()
 

@@ -29,6 +29,7 @@ class PromptTrainer(TextSide, ImageSide, KeepsFeatures, TrainerX):
     C classes, E width of CLIP's common space.
     """
 
+    weights_of_a_model = ("weights of CLIP", "configuration of CLIP")
     section = "COOP"
     own_start = ""  # words that a context starts from whatever CTX_INIT says
     model_name = "prompt_learner"  # of the learner's folder in a run
@@ -160,6 +161,19 @@ class PromptTrainer(TextSide, ImageSide, KeepsFeatures, TrainerX):
     def param_groups(self):
         """Optimiser groups, where parameters have different learning rates; None for one group."""
         return None
+
+    def made_from(self):
+        weights = self.clip.weights
+        found = {
+            "weights of CLIP": f"sha256 {weights['state_sha256']}",
+            "computed in": str(self.clip.dtype).removeprefix("torch."),
+        }
+        if "config_sha256" in weights:
+            found["configuration of CLIP"] = f"sha256 {weights['config_sha256']}"
+        return found
+
+    def weights_record(self):
+        return self.clip.weights
 
     def check_parallel(self):
         """UserError for a method that several processes can't share: one that handles whole batches itself."""

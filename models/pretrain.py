@@ -25,6 +25,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from basics import atomic_write, program
+from basics.hashes import file_hash
 from basics.program import Parser
 from datasets.builtin import captions as world
 
@@ -186,6 +187,8 @@ def export(folder, model, vocabulary, met):
     state["token_embedding.weight"] = table
     folder.mkdir(parents=True, exist_ok=True)
     save_file({k: v.contiguous() for k, v in state.items()}, folder / "open_clip_model.safetensors")
+    name = "open_clip_model.safetensors"
+    (folder / "SHA256SUMS").write_text(f"{file_hash(folder / name)}  {name}\n", encoding="utf-8")
     config = {"model_cfg": MODEL, "preprocess_cfg": PREPROCESS}
     (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
 

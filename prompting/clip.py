@@ -4,12 +4,11 @@ Models, weights and downloads are open_clip's. What is added here: one rule for 
 do, and the precision of frozen weights.
 """
 
-import hashlib
+import json
 import logging
 import math
 import os
 import warnings
-import zipfile
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -17,10 +16,12 @@ import torch
 from torch import nn
 
 from basics import UserError, nearest
+from basics.hashes import digest, state_hash
 
 from .image_tower import encode_tokens, is_vit
 from .insertions import NOTHING
 from .tower import TextTower
+from .weights import check_file, check_finite_weights, first_line, read_weights
 
 # openai/CLIP's published names -> open_clip's (the "quickgelu" configurations are the ones OpenAI's weights belong to)
 OPENAI_NAMES = {
@@ -49,11 +50,16 @@ class CLIP(nn.Module):
         embed_dim: E, width of the common space.
         width: D, width of the text transformer.
         dtype: what matrix products are computed in.
+        weights: where they come from, as data: ``state_sha256`` of all values in fp32 and, from ``load_clip``, what
+            ``check_file`` says of their file and ``config_sha256`` of a model folder.
     """
 
     def __init__(self, model, name, precision="fp32", device="cpu"):
         super().__init__()
         self.name, self.precision = name, precision
+        state = model.state_dict()
+        check_finite_weights(state, name)
+        self.weights = {"state_sha256": state_hash(state)}
         self.dtype = _compute_dtype(precision, torch.device(device))
         self.visual = model.visual
         self.text = TextTower(model, name)
@@ -148,12 +154,16 @@ def load_clip(name, path="", precision="fp32", device="cpu"):
     device = torch.device(device)
     folder = _local_folder(name)
     if path:
-        model = _from_file(name, folder, path)
+        model, source = _from_file(name, folder, path)
     elif folder:
-        model = _from_folder(folder)
+        model, source = _from_folder(folder)
     else:
-        model = _from_registry(name)
-    return CLIP(model, name, precision, device)
+        model, source = _from_registry(name)
+    clip = CLIP(model, name, precision, device)
+    clip.weights = {**source, **clip.weights}
+    if folder:
+        clip.weights["config_sha256"] = digest(json.loads((folder / "open_clip_config.json").read_text(encoding="utf-8")))
+    return clip
 
 
 def _local_folder(name):
@@ -172,11 +182,16 @@ def _open_clip():
     return open_clip
 
 
-def _from_folder(folder):
+def _from_folder(folder, own_weights=True):
+    """(model, what ``check_file`` says) of a folder; not ``own_weights``: others will take their place."""
+    from open_clip.factory import _find_checkpoint_in_dir
+
+    weights = _find_checkpoint_in_dir(folder) if own_weights else None
+    source = check_file(weights) if weights else {}
     try:
-        return _open_clip().create_model(f"local-dir:{folder}", require_pretrained=True)
+        return _open_clip().create_model(f"local-dir:{folder}", require_pretrained=own_weights, load_weights=own_weights), source
     except Exception as e:
-        raise UserError(f"the model in {folder} cannot be loaded: {_first_line(e)}") from e
+        raise UserError(f"the model in {folder} cannot be loaded: {first_line(e)}") from e
 
 
 def _resolve(name):
@@ -208,16 +223,23 @@ def _from_registry(name):
     model, tag = _resolve(name)
     cached = _openai_cache(model) if tag == "openai" else None
     if cached:
-        return _from_openai_state(_read_weights(cached), cached)
+        source = check_file(cached, *_openai_checksum(model))
+        return _from_openai_state(read_weights(cached), cached), source
+    from open_clip.pretrained import download_pretrained, get_pretrained_cfg
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             logging.disable(logging.ERROR)
-            return _open_clip().create_model(model, pretrained=tag, require_pretrained=True)
+            file = download_pretrained(get_pretrained_cfg(model, tag))
+            source = check_file(file)
+            return _open_clip().create_model(model, pretrained=tag, require_pretrained=True), source
+    except UserError:
+        raise
     except Exception as e:
         official = f" (OpenAI's file is {name.replace('/', '-').replace('@', '-')}.pt)" if tag == "openai" else ""
         raise UserError(
-            f"no weights for {name}: not in a local cache, and the download failed ({_first_line(e)}). Fetch the file on a "
+            f"no weights for {name}: not in a local cache, and the download failed ({first_line(e)}). Fetch the file on a "
             f"machine with network{official} and pass MODEL.BACKBONE.PATH /path/to/file."
         ) from e
     finally:
@@ -225,41 +247,37 @@ def _from_registry(name):
 
 
 def _openai_cache(model):
-    """The archive that openai/CLIP and the CoOp lineage keep in ~/.cache/clip, if it is there and its checksum is right."""
+    """The archive that openai/CLIP and the CoOp lineage keep in ~/.cache/clip, if it is there."""
     from open_clip.pretrained import get_pretrained_url
 
     url = get_pretrained_url(model, "openai") or ""
     file = Path.home() / ".cache" / "clip" / os.path.basename(url)
-    if not url or not file.is_file():
-        return None
-    with open(file, "rb") as f:
-        digest = hashlib.file_digest(f, "sha256").hexdigest()
-    expected = url.split("/")[-2]
-    if digest != expected:
-        raise UserError(
-            f"{file} has a wrong checksum (sha256 {digest[:12]}…, OpenAI's is {expected[:12]}…): an interrupted download? "
-            "Delete it, or name another file with MODEL.BACKBONE.PATH."
-        )
-    return str(file)
+    return str(file) if url and file.is_file() else None
+
+
+def _openai_checksum(model):
+    from open_clip.pretrained import get_pretrained_url
+
+    return get_pretrained_url(model, "openai").split("/")[-2], "OpenAI"
 
 
 def _from_file(name, folder, path):
     if not Path(path).is_file():
         raise UserError(f"MODEL.BACKBONE.PATH: no such file: {path}")
-    state = _read_weights(path)
+    source = check_file(path)
+    state = read_weights(path)
     if "visual.conv1.weight" in state and "token_embedding.weight" in state and folder is None:
         known = OPENAI_NAMES.get(name)
         if known is None:
             known = _resolve(name)[0]
         if known in OPENAI_NAMES.values() or name in OPENAI_NAMES:
-            return _from_openai_state(state, path)
-    open_clip = _open_clip()
-    model = _from_folder(folder) if folder else open_clip.create_model(_resolve(name)[0])
+            return _from_openai_state(state, path), source
+    model = _from_folder(folder, own_weights=False)[0] if folder else _open_clip().create_model(_resolve(name)[0])
     try:
         model.load_state_dict(state)
     except RuntimeError as e:
-        raise UserError(f"{path}: the weights don't fit {name}: {_first_line(e)}") from e
-    return model
+        raise UserError(f"{path}: the weights don't fit {name}: {first_line(e)}") from e
+    return model, source
 
 
 def _from_openai_state(state, path):
@@ -270,38 +288,7 @@ def _from_openai_state(state, path):
     try:
         return build_model_from_openai_state_dict(state, cast_dtype=torch.float32).float()
     except (KeyError, RuntimeError, AssertionError, IndexError) as e:
-        raise UserError(f"{path}: not a complete CLIP state dict in OpenAI's layout: {_first_line(e)}") from e
-
-
-def _read_weights(path):
-    """State dict of a safetensors file, a TorchScript archive, or a (nested) pickled state dict; nothing is executed."""
-    path = str(path)
-    try:
-        if path.endswith(".safetensors"):
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        if _is_torchscript(path):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # torch.jit is deprecated; OpenAI's files are what they are
-                return torch.jit.load(path, map_location="cpu").state_dict()
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as e:
-        raise UserError(
-            f"{path} cannot be read as CLIP weights ({_first_line(e)}). Expected: OpenAI's TorchScript archive, a state dict "
-            "saved by torch.save, or a .safetensors file. Is the file complete?"
-        ) from e
-    state = state.get("state_dict", state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise UserError(f"{path} holds no state dict (a mapping from names to tensors)")
-    return {k.removeprefix("module."): v for k, v in state.items()}
-
-
-def _is_torchscript(path):
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+        raise UserError(f"{path}: not a complete CLIP state dict in OpenAI's layout: {first_line(e)}") from e
 
 
 def _lower_precision(model, dtype):
@@ -318,7 +305,3 @@ def _lower_precision(model, dtype):
             value = getattr(owner, name, None)
             if isinstance(value, nn.Parameter):
                 value.data = value.data.to(dtype)
-
-
-def _first_line(error):
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

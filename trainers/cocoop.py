@@ -37,6 +37,7 @@ class CoCoOp(PromptTrainer):
     """Every image has its own context, so every image has its own text features of all classes."""
 
     section = "COCOOP"
+    epochs_only_in_schedule = True
 
     @staticmethod
     def extend_cfg(cfg):

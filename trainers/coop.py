@@ -27,6 +27,7 @@ class ContextLearner(nn.Module):
 class CoOp(PromptTrainer):
     """Cross-entropy on cosine logits; TRAINER.COOP: how many vectors, where the class name stands, what they start from."""
 
+    epochs_only_in_schedule = True
     frozen_tokens = ()  # between the context and the class name, where a method's words are longer than its context
 
     @staticmethod

@@ -12,6 +12,7 @@ from dassl.config import key, section
 from dassl.data import build_data_loader
 from dassl.data.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY
+from dassl.evaluation import check_finite
 from learning import ImageLearning, PromptTrainer
 from learning.keys import precision
 
@@ -54,6 +55,7 @@ class LinearProbe(PromptTrainer):
     def train(self):
         """Fit, save, evaluate."""
         self._trained = True
+        self.claim("training run")
         start = time.monotonic()
         dataset = self.dm.dataset
         train, val = self.features(dataset.train_x), self.features(dataset.val or dataset.train_x)
@@ -78,7 +80,9 @@ class LinearProbe(PromptTrainer):
         loader = build_data_loader(cfg, data_source=items, batch_size=cfg.DATALOADER.TEST.BATCH_SIZE, tfm=tfm, is_train=False)
         loader = self.image_features.batches(loader)
         batches = [(self.encode_image(b["img"].to(self.device)).cpu(), b["label"]) for b in loader]
-        return torch.cat([f for f, _ in batches]).numpy(), torch.cat([y for _, y in batches]).numpy()
+        features, labels = torch.cat([f for f, _ in batches]), torch.cat([y for _, y in batches])
+        check_finite(features, "the image features")
+        return features.numpy(), labels.numpy()
 
     def search(self, train, val):
         """The classifier whose C does best on ``val``; both are (features, labels)."""

@@ -12,6 +12,7 @@ class ZeroshotCLIP(PromptTrainer):
     """One template: the dataset's own."""
 
     section = "ZEROSHOT"
+    learns = False
 
     @staticmethod
     def extend_cfg(cfg):
@@ -33,7 +34,7 @@ class ZeroshotCLIP(PromptTrainer):
     def train(self):
         """There is nothing to train: evaluates."""
         print("Nothing is learned: evaluating")
-        self.test()
+        self.evaluate()
 
 
 @TRAINER_REGISTRY.register()

@@ -14,9 +14,11 @@ from .checkpoint import (
     RESUME_DIR,
     ResumePoints,
     check_layout,
+    check_model_dir,
     check_trainer,
     frozen_samples,
     load_learned_state,
+    loaded_record,
     model_entry,
     only_user_errors,
     resume,
@@ -40,6 +42,8 @@ class TrainerBase:
         self._in_epochs = False
         self._attributes_at_start = None  # nothing has been trained
         self._frozen_at_start = {}
+        self._loaded = None  # what load_model has taken from where
+        self._run_folder = None  # RunFolder, from the moment when the output folder is this run's
 
     # ---- models ----
 
@@ -199,6 +203,7 @@ class TrainerBase:
             print("Note that load_model() is skipped as no pretrained model is given")
             return
         names = self.get_model_names()
+        check_model_dir(directory, names)
         epochs = sorted(saved_epochs(directory, names))
         best = "model-best.pth.tar"
         if epoch is None and epochs and not all(osp.isfile(osp.join(directory, name, best)) for name in names):
@@ -214,6 +219,7 @@ class TrainerBase:
             check_layout(checkpoint, path)
             check_trainer(checkpoint, self.cfg, path)
             loaded.append((name, path, checkpoint))
+        self._loaded = loaded_record(directory, loaded)
         for number, (name, path, checkpoint) in enumerate(loaded):
             with only_user_errors(path):
                 if number == 0 and checkpoint.get("extras"):

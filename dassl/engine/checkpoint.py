@@ -11,6 +11,7 @@ needs: random states, gradient scaler, best result, the trainer's name, extras a
 """
 
 import contextlib
+import json
 import os
 import os.path as osp
 import re
@@ -18,6 +19,8 @@ import shutil
 import time
 
 import torch
+
+from basics.hashes import file_hash
 
 from ..utils import (
     DamagedFileError,
@@ -94,6 +97,28 @@ def check_trainer(checkpoint, cfg, where):
         raise UserError(f"{where}: a checkpoint of {trainer}, not of {cfg.TRAINER.NAME}; use --trainer {trainer}")
 
 
+def check_model_dir(directory, names):
+    """UserError unless ``directory`` is a folder that may be that of a run, with the folder that is where there is a guess."""
+    name = osp.basename(osp.abspath(directory))
+    if osp.isfile(directory) or (name in names and not osp.isdir(osp.join(directory, name)) and osp.isdir(directory)):
+        run = osp.dirname(osp.abspath(directory))
+        run = osp.dirname(run) if osp.basename(run) in names else run
+        raise UserError(f"--model-dir {directory}: give the run's folder, {run}")
+    if not osp.isdir(directory):
+        raise UserError(f"--model-dir: no such folder: {directory}")
+
+
+def loaded_record(directory, loaded):
+    """What ``load_model`` has loaded, as data; ``loaded``: [(model name, path, checkpoint)]."""
+    identity = loaded[0][2].get("identity") if loaded else None
+    return {
+        "folder": osp.abspath(directory),
+        "epoch": loaded[0][2].get("epoch") if loaded else None,
+        "sha256": {name: file_hash(path) for name, path, _ in loaded},
+        "identity": json.loads(identity) if isinstance(identity, str) else None,
+    }
+
+
 def model_entry(trainer, name, val_result=None):
     """Return what is saved of one registered model."""
     optim, sched = trainer._optims[name], trainer._scheds[name]
@@ -126,6 +151,7 @@ def run_entry(trainer, epoch):
         "extras": trainer.checkpoint_extras(),
         "attributes": {} if before is None else changed_attributes(trainer, before),
         "train_seconds": trainer.train_seconds(),
+        **({"identity": json.dumps(trainer._run_folder.identity)} if trainer._run_folder else {}),
     }
 
 
@@ -265,10 +291,24 @@ def resume(trainer, directory):
     return 0
 
 
+def _check_optimizer(optim, state, where):
+    """UserError where a saved optimiser has other settings than ``optim``; loading its state would bring them along."""
+    for own, saved in zip(optim.param_groups, state["param_groups"]):
+        for name in own.keys() & saved.keys() - {"params", "lr"}:  # the schedule says the rate
+            if _plain_setting(own[name]) != _plain_setting(saved[name]):
+                raise UserError(f"{where}: its optimiser has {name} {saved[name]}, this configuration {own[name]}")
+
+
+def _plain_setting(value):
+    return list(value) if isinstance(value, (list, tuple)) else value
+
+
 def _restore(trainer, run, entries, where):
     names = trainer.get_model_names()
     path = next(iter(where.values()))
     check_trainer(run, trainer.cfg, path)
+    if trainer._run_folder:
+        trainer._run_folder.check_checkpoint(run, path)
     if set(entries) != set(names):
         raise UserError(f"{path}: holds the models {', '.join(entries)}, this method has {', '.join(names)}")
     if run.get("extras"):
@@ -279,6 +319,7 @@ def _restore(trainer, run, entries, where):
         load_learned_state(trainer._models[name], entry["state_dict"], where[name])
         try:
             if optim is not None and entry.get("optimizer") is not None:
+                _check_optimizer(optim, entry["optimizer"], where[name])
                 optim.load_state_dict(entry["optimizer"])
         except ValueError as e:
             raise UserError(f"{where[name]}: its optimiser state does not fit this configuration ({e})") from e

@@ -1,24 +1,33 @@
 """``results.json``: the outcome of a run in full precision, with everything needed to tell which run it was."""
 
 import datetime
-import hashlib
-import importlib.metadata
-import json
 import os.path as osp
-import platform
 import resource
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import torch
-import torchvision
+
+from basics.hashes import digest
 
 from ..evaluation import Classification
 from ..utils import parallel, write_json
+from .provenance import data_hash
 
 RESULTS_VERSION = 1
+
+
+def same_as_recorded(evaluated, folder):
+    """Say whether the evaluation of a finished run has given what its record, which stays as it is, says."""
+    recorded, path = folder.finished.get("metrics") or {}, osp.join(folder.folder, "results.json")
+    other = [name for name, value in evaluated.items() if name in recorded and abs(recorded[name] - float(value)) > 1e-9]
+    if other:
+        pairs = ", ".join(f"{name} {recorded[name]:.4f} (now {float(evaluated[name]):.4f})" for name in other)
+        print(
+            f"WARNING: {path} records {pairs}: another device or other libraries may round otherwise; the record stays as it is"
+        )
+    else:
+        print(f"The same as recorded in {path}, which stays as it is")
 
 
 def write_results(trainer, evaluated, split, seconds, eval_only):
@@ -26,7 +35,8 @@ def write_results(trainer, evaluated, split, seconds, eval_only):
 
     ``evaluated``: what the evaluator returned; ``seconds``: {"train", "test", "total"}.
     """
-    cfg, dataset = trainer.cfg, trainer.dm.dataset
+    cfg, dataset, folder = trainer.cfg, trainer.dm.dataset, trainer._run_folder
+    start = folder.record["starts"][-1]
     splits = {name: getattr(dataset, name) or [] for name in ("train_x", "val", "test")}
     results = {
         "version": RESULTS_VERSION,
@@ -44,7 +54,13 @@ def write_results(trainer, evaluated, split, seconds, eval_only):
         "eval_only": eval_only,
         "epochs": cfg.OPTIM.MAX_EPOCH,
         "config": _plain(cfg),
-        "versions": _versions(),
+        "versions": {**start["libraries"], "commit": start["code"]["commit"]},
+        "code": start["code"],
+        "folder": osp.abspath(trainer.output_dir),
+        "fingerprint": digest(folder.identity),
+        "made_from": folder.record["made_from"],
+        "weights": trainer.weights_record(),
+        **({"model": trainer._loaded} if eval_only and trainer._loaded else {}),
         "data_hash": data_hash(splits, cfg.DATASET.ROOT),
         "num": {name: len(data) for name, data in splits.items()},
         "seconds": seconds,
@@ -54,16 +70,6 @@ def write_results(trainer, evaluated, split, seconds, eval_only):
         "finished_at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     }
     write_json(results, osp.join(trainer.output_dir, "results.json"))
-
-
-def data_hash(splits, root):
-    """Return the sha256 of the splits' (path relative to ``root``, label, class name), in their order."""
-    root = osp.abspath(osp.expanduser(root))
-    digest = hashlib.sha256()
-    for name, data in splits.items():
-        rows = [[osp.relpath(item.impath, root), item.label, item.classname] for item in data]
-        digest.update(json.dumps([name, rows]).encode())
-    return digest.hexdigest()
 
 
 def _metrics(evaluated, evaluator, num_classes):
@@ -84,31 +90,6 @@ def _plain(value):
     if isinstance(value, (list, tuple)):
         return [_plain(entry) for entry in value]
     return value
-
-
-def _versions():
-    try:
-        open_clip = importlib.metadata.version("open_clip_torch")
-    except importlib.metadata.PackageNotFoundError:
-        open_clip = None
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-        "open_clip": open_clip,
-        "numpy": np.__version__,
-        "commit": _commit(),
-    }
-
-
-def _commit():
-    """Return the commit of the code, or None outside a git checkout."""
-    folder = Path(__file__).resolve().parent
-    try:
-        git = subprocess.run(["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return git.stdout.strip() or None
 
 
 def peak_memory_mb(device):

@@ -24,7 +24,10 @@ from ..utils import (
     parallel,
 )
 from .base import TrainerBase
-from .results import write_results
+from .evaluated import trained_with
+from .provenance import frozen_hash
+from .results import same_as_recorded, write_results
+from .run_folder import EVALUATION, TRAINING, RunFolder, earlier_run, resumed_folder
 
 __all__ = ["SimpleNet", "SimpleTrainer", "TrainerBase", "TrainerX", "TrainerXU"]
 
@@ -68,12 +71,23 @@ class SimpleTrainer(TrainerBase):
     """A trainer with data, one or more models, and an evaluator. A method fills in the hooks.
 
     The device is CUDA where there is one and ``USE_CUDA`` allows it, else the CPU.
+
+    Attributes of a class:
+        learns: whether there is something to train.
+        weights_of_a_model: names in ``made_from`` without which what is learned means nothing.
+        epochs_only_in_schedule: OPTIM.MAX_EPOCH changes nothing but the learning rate and the end of training, so that a
+            run may be made longer where its rates stay as they were.
     """
+
+    learns = True
+    weights_of_a_model = ()
+    epochs_only_in_schedule = False
 
     def __init__(self, cfg):
         super().__init__()
         self._time_created = time.monotonic()
         self._results_written = False
+        self._claimed = False
         self._trained = False
         self.check_cfg(cfg)
         if parallel.world_size() > 1:
@@ -132,10 +146,56 @@ class SimpleTrainer(TrainerBase):
         """Resume if there is something to resume from, and open TensorBoard's writer."""
         self._trained = True
         self.time_start = time.time()
-        self.start_epoch = self.resume_model_if_exist(self.cfg.RESUME or self.cfg.OUTPUT_DIR)
+        self.claim(TRAINING)
+        self.start_epoch = self.resume_model_if_exist(self._resume_from())
         writer_dir = osp.join(self.output_dir, "tensorboard")
         mkdir_if_missing(writer_dir)
         self.init_writer(writer_dir)
+
+    def claim(self, kind):
+        """Take the output folder for this run (TRAINING or EVALUATION). UserError when it is another run's."""
+        if self._claimed:
+            return
+        self._claimed = True
+        with parallel.main_first():
+            if parallel.is_main():
+                self._run_folder = RunFolder(self, kind)
+
+    def _resume_from(self):
+        """The output folder once it has something to go on from; before that the one that RESUME names."""
+        if not resumed_folder(self.cfg):
+            return self.output_dir
+        own = parallel.from_main(int(earlier_run(self.output_dir) is not None))
+        return self.output_dir if own else self.cfg.RESUME
+
+    def made_from(self):
+        """Hook: {name: text} of what decides the numbers beside the configuration and the data: pre-trained weights."""
+        frozen = frozen_hash(self) if self.cfg.SEED >= 0 else ""  # without a seed they may start at random
+        return {"frozen weights": frozen} if frozen else {}
+
+    def weights_record(self):
+        """Hook: what ``results.json`` says of the pre-trained weights."""
+        return {"frozen_sha256": frozen_hash(self)}
+
+    def evaluate(self, directory="", epoch=None):
+        """Evaluate the model that a run in ``directory`` has trained (after ``epoch`` epochs), or one that learns nothing.
+
+        UserError: no directory for a method that learns; weights that were trained with another pre-trained model.
+        """
+        names = self.get_model_names()
+        if names and not directory and not self.cfg.MODEL.INIT_WEIGHTS:
+            raise UserError(
+                f"{self.cfg.TRAINER.NAME} learns: --eval-only needs --model-dir, the folder of a finished training run "
+                "(what nobody has trained has no accuracy worth a record)"
+            )
+        if directory and not names:
+            print(f"Note: {self.cfg.TRAINER.NAME} learns nothing: --model-dir isn't used")
+        self.load_model(directory, epoch)
+        if directory and names:
+            self._loaded = trained_with(self, directory, epoch)
+        self.claim(EVALUATION)
+        self.test()
+        self.ensure_results()
 
     def after_train(self):
         """Evaluate the model of the last epoch, or the best one by validation."""
@@ -194,7 +254,10 @@ class SimpleTrainer(TrainerBase):
             "test": test_seconds,
             "total": self._resumed_seconds + time.monotonic() - self._time_created,
         }
-        if parallel.is_main():
+        self.claim(TRAINING if self._trained else EVALUATION)
+        if parallel.is_main() and self._run_folder.finished:
+            same_as_recorded(results, self._run_folder)
+        elif parallel.is_main():
             write_results(self, results, split, seconds, eval_only=not self._trained)
         self._results_written = True
 

@@ -1,6 +1,6 @@
 """Evaluators: they collect predictions, then compute and print the result."""
 
 from .build import EVALUATOR_REGISTRY, build_evaluator
-from .evaluator import Classification, EvaluatorBase
+from .evaluator import Classification, EvaluatorBase, check_finite
 
-__all__ = ["EVALUATOR_REGISTRY", "Classification", "EvaluatorBase", "build_evaluator"]
+__all__ = ["EVALUATOR_REGISTRY", "Classification", "EvaluatorBase", "build_evaluator", "check_finite"]

@@ -10,6 +10,17 @@ from ..utils import UserError, parallel, torch_save
 from .build import EVALUATOR_REGISTRY
 
 
+def check_finite(scores, what="the scores of the model"):
+    """UserError unless all values of a tensor are finite: the highest of NaN is a class, too, and would be counted."""
+    bad = ~torch.isfinite(scores)
+    if bad.any():
+        rows = int(bad.flatten(1).any(1).sum()) if scores.dim() > 1 else int(bad.any())
+        raise UserError(
+            f"{what} are not finite (infinite or NaN) for {rows} of {len(scores)} images: nothing can be said of the accuracy. "
+            "Damaged weights or a damaged checkpoint are the likely cause, or fp16 where the numbers need fp32"
+        )
+
+
 class EvaluatorBase:
     """What an evaluator offers. Its results are also kept in ``last_results`` (None before an evaluation)."""
 
@@ -54,6 +65,7 @@ class Classification(EvaluatorBase):
 
     def process(self, mo, gt):
         """Add a batch: scores ``mo`` [B, C] and labels ``gt`` [B]."""
+        check_finite(mo)
         pred = mo.max(1)[1]
         self._correct += int(pred.eq(gt).sum().item())
         self._total += gt.shape[0]

@@ -5,6 +5,7 @@ A scheduler's state is therefore plain numbers, and a resumed run goes on exactl
 
 import math
 
+import torch
 from torch.optim.lr_scheduler import LRScheduler
 
 from ..utils import UserError, check_availability
@@ -59,10 +60,10 @@ class WarmupScheduler(LRScheduler):
                 f"the checkpoint's schedule has {len(state_dict['base_lrs'])} parameter groups, "
                 f"this method's has {len(self.base_lrs)}"
             )
-        self.base_lrs = list(state_dict["base_lrs"])
+        # the rates are a function of the settings and the number of steps: nothing else is taken from the file
         self.last_epoch = steps
         self._step_count = steps + 1
-        self._last_lr = list(state_dict.get("last_lr") or self.get_lr())
+        self._last_lr = self.get_lr()
         for group, lr in zip(self.optimizer.param_groups, self._last_lr):
             group["lr"] = lr
 
@@ -155,6 +156,21 @@ def build_lr_scheduler(optimizer, optim_cfg, power=1):
     if count_warmup and decay(warmup_epoch) == 0:
         raise UserError("OPTIM.WARMUP_EPOCH must be less than OPTIM.MAX_EPOCH when OPTIM.WARMUP_RECOUNT is False")
     return WarmupScheduler(optimizer, decay, warmup_epoch, warmup, count_warmup)
+
+
+def learning_rates(optim_cfg, epochs, max_epoch):
+    """Return the rates of the first ``epochs`` epochs of a run of ``max_epoch``, for a parameter with the rate OPTIM.LR."""
+    settings = optim_cfg.clone()
+    settings.defrost()
+    settings.MAX_EPOCH = max_epoch
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=settings.LR)
+    schedule = build_lr_scheduler(optimizer, settings)
+    rates = []
+    for _ in range(epochs):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()  # or PyTorch warns
+        schedule.step()
+    return rates
 
 
 def _decay(optim_cfg):

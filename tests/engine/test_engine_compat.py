@@ -113,12 +113,12 @@ def test_frozen_parameters_that_a_method_changes_are_saved(make_trainer, tmp_pat
     plain = make_trainer("OPTIM.MAX_EPOCH", 1)
     plain.train()
     assert "frozen" not in load_checkpoint(str(path))["state_dict"]
-    path.unlink()
-    trainer = make_trainer("TRAINER.NAME", "Averaged", "OPTIM.MAX_EPOCH", 1)
+    trainer = make_trainer("TRAINER.NAME", "Averaged", "OPTIM.MAX_EPOCH", 1, "OUTPUT_DIR", str(tmp_path / "averaged"))
     trainer.train()
+    path = tmp_path / "averaged" / "prompt_learner" / "model.pth.tar-1"
     assert load_checkpoint(str(path))["state_dict"]["frozen"].item() == pytest.approx(3 * 0.999)
     again = make_trainer("TRAINER.NAME", "Averaged")
-    again.load_model(str(tmp_path / "run"), epoch=1)
+    again.load_model(str(tmp_path / "averaged"), epoch=1)
     assert torch.equal(again.model.frozen, trainer.model.frozen)
 
 

@@ -75,7 +75,7 @@ def test_log_file_stays_plain(tmp_path):
 def test_files_of_a_run(make_trainer, tmp_path):
     make_trainer("TRAIN.CHECKPOINT_FREQ", 3).train()
     run = tmp_path / "run"
-    assert sorted(os.listdir(run)) == ["adapter", "prompt_learner", "results.json", "tensorboard"]
+    assert sorted(os.listdir(run)) == ["adapter", "prompt_learner", "results.json", "run.json", "tensorboard"]
     assert sorted(os.listdir(run / "adapter")) == ["checkpoint", "model.pth.tar-3", "model.pth.tar-4"]
     assert (run / "adapter" / "checkpoint").read_text() == "model.pth.tar-4\n"
     saved = torch.load(run / "prompt_learner" / "model.pth.tar-4", weights_only=True)
@@ -91,7 +91,7 @@ def test_results_json(make_trainer, tmp_path):
     assert set(results) == {
         "version", "status", "trainer", "dataset", "subsample_classes", "shots", "seed", "backbone", "split", "metrics",
         "classnames", "eval_only", "epochs", "config", "versions", "data_hash", "num", "seconds", "peak_memory_mb",
-        "device", "finished_at",
+        "device", "finished_at", "code", "folder", "fingerprint", "made_from", "weights",
     }  # fmt: skip
     assert (results["version"], results["status"], results["split"]) == (1, "finished", "test")
     assert (results["trainer"], results["dataset"], results["seed"], results["epochs"]) == ("TinyCoOp", "TinyPNG", 1, 4)

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from basics import UserError
+from basics.hashes import digest
 from dassl.engine import TRAINER_REGISTRY
 from learning import ImageLearning, PromptTrainer
 from prompting import soft_parts, template_programs, unit, word_parts, word_programs
@@ -26,6 +27,7 @@ class MoCoOp(PromptTrainer):
     """Classification loss + λ1 · router loss + λ2 · text loss (Eq. 10) on a top-k mixture of soft prompts."""
 
     section = "MOCOOP"
+    epochs_only_in_schedule = True
 
     extend_cfg = staticmethod(parts.extend_cfg)
 
@@ -200,6 +202,10 @@ class MoCoOp(PromptTrainer):
         return {"router": report}
 
     # -- checkpoints carry the template groups -------------------------------------------------------------------------------
+
+    def made_from(self):
+        groups = parts.to_plain(self.groups)
+        return {**super().made_from(), "template groups": f"{len(groups)} with sha256 {digest(groups)}"}
 
     def checkpoint_extras(self):
         return {"template_groups": parts.to_plain(self.groups)}

@@ -1,0 +1,121 @@
+"""Where the numbers of a run come from: its data, its weights, the code and the libraries."""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import os.path as osp
+import platform
+import subprocess
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from basics import UserError
+from basics.hashes import digest, file_hash, state_hash
+from basics.identity import deciding
+
+SPLITS = {"train_x": "training images", "train_u": "unlabelled images", "val": "validation images", "test": "test images"}
+CONTENTS_UP_TO = 256 * 2**20  # bytes of a split's image files; of a larger split only the sizes of the files are compared
+NOT_IN_RUNS = ("benchmarks", "reproduce", "tests")
+LIBRARIES = ("torch", "torchvision", "open_clip_torch", "numpy", "pillow", "scikit-learn")
+
+
+def identity_of(trainer):
+    """The identity of what ``trainer`` is about to do: see ``basics.identity``."""
+    return {**deciding(trainer.cfg), **made_from(trainer)}
+
+
+def made_from(trainer):
+    """The part of an identity that isn't in the configuration: {name: text}."""
+    found = {**data_identity(trainer.dm.dataset, trainer.cfg.DATASET.ROOT), **trainer.made_from()}
+    if trainer.cfg.MODEL.INIT_WEIGHTS:
+        found["initial weights"] = file_hash(trainer.cfg.MODEL.INIT_WEIGHTS)
+    return found
+
+
+# ---- data ----
+
+
+def data_identity(dataset, root):
+    """{name: text} of each split's images, labels and class names, and of the names of all classes."""
+    root = osp.abspath(osp.expanduser(root))
+    found = {}
+    for attribute, name in SPLITS.items():
+        data = getattr(dataset, attribute, None) or []
+        rows = [[osp.relpath(d.impath, root), d.label, d.domain, d.classname] for d in data]
+        found[name] = f"{len(data)} with sha256 {digest(rows + [_image_files([d.impath for d in data])])}"
+    names = list(getattr(dataset, "all_classnames", dataset.classnames))
+    found["names of all classes"] = f"{len(names)} with sha256 {digest(names)}"
+    return found
+
+
+def _image_files(paths):
+    """Hash of the contents of files, or of their sizes where there is too much to read."""
+    try:
+        sizes = [os.stat(path).st_size for path in paths]
+        if sum(sizes) > CONTENTS_UP_TO:
+            return digest(sizes)
+        whole = hashlib.sha256()
+        for path in paths:
+            whole.update(bytes.fromhex(file_hash(path)))
+        return whole.hexdigest()
+    except OSError as e:
+        raise UserError(f"cannot read the image {e.filename}: {e.strerror}") from e
+
+
+def data_hash(splits, root):
+    """Return the sha256 of the splits' (path relative to ``root``, label, class name), in their order."""
+    root = osp.abspath(osp.expanduser(root))
+    whole = hashlib.sha256()
+    for name, data in splits.items():
+        rows = [[osp.relpath(item.impath, root), item.label, item.classname] for item in data]
+        whole.update(json.dumps([name, rows]).encode())
+    return whole.hexdigest()
+
+
+# ---- weights ----
+
+
+def frozen_hash(trainer):
+    """Hash of the frozen parameters of all modules that are attributes of ``trainer``: what it was given, not learned."""
+    modules = {name: value for name, value in vars(trainer).items() if isinstance(value, nn.Module)}
+    frozen = {
+        f"{owner}.{name}": p for owner, module in modules.items() for name, p in module.named_parameters() if not p.requires_grad
+    }
+    return state_hash(frozen) if frozen else ""
+
+
+# ---- code ----
+
+
+def code_version():
+    """What git says of the code (commit: None outside a checkout; modified: files differ from it), and a hash of its source."""
+    folder = Path(__file__).resolve().parents[2]
+    packages = [path.parent for path in folder.glob("*/__init__.py") if path.parent.name not in NOT_IN_RUNS]
+    whole = hashlib.sha256()
+    for path in sorted([folder / "train.py", *(path for package in packages for path in package.rglob("*.py"))]):
+        whole.update(f"{path.relative_to(folder)} {file_hash(path)}\n".encode())
+    commit = _git(folder, "rev-parse", "HEAD")
+    changed = _git(folder, "status", "--porcelain", "--untracked-files=no") if commit else ""
+    return {"commit": commit, "modified": bool(changed), "source_sha256": whole.hexdigest()}
+
+
+def _git(folder, *words):
+    try:
+        git = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return git.stdout.strip() or None
+
+
+def versions():
+    """{library: version} of what computes the numbers."""
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name.removesuffix("_torch")] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name.removesuffix("_torch")] = None
+    return {**found, "torch": torch.__version__}

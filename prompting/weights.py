@@ -1,0 +1,135 @@
+"""Weight files of CLIP: read without running code, compared with the checksum that is known of them, and hashed.
+
+A checksum is known of OpenAI's files (their URLs hold it), of files in the Hugging Face Hub's folders (they are named by it, or a
+file beside them holds it), of files named in a ``SHA256SUMS`` beside them (the built-in model's), and of every part of a file
+that PyTorch has written. Of other files the hash is recorded, so that two runs can be compared.
+"""
+
+import os
+import re
+import warnings
+import zipfile
+from pathlib import Path
+
+import torch
+
+from basics import UserError
+from basics.hashes import file_hash
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def check_file(path, expected="", whose=""):
+    """Compare a weight file with what is known of it.
+
+    Args:
+        path: the file.
+        expected: its SHA-256 (hex), where the caller knows it, and ``whose``, the publisher.
+
+    Returns:
+        {"file", "sha256", "checked"}: absolute path, hash, and what it was compared with ("" for nothing).
+
+    Raises:
+        UserError: the file isn't what it should be, or can't be read.
+    """
+    path = os.path.abspath(path)
+    if not expected:
+        expected, whose = _known(path)
+    found = file_hash(path)
+    if expected and found != expected:
+        raise UserError(
+            f"{path} has a wrong checksum (sha256 {found[:12]}…, but {whose} says {expected[:12]}…): damaged, or an interrupted "
+            "download? Delete it and fetch it again, or name another file with MODEL.BACKBONE.PATH"
+        )
+    if not expected and zipfile.is_zipfile(path):
+        whose = _check_parts(path)
+    print(f"Weights: {path}, sha256 {found[:12]}… ({f'as {whose} says' if whose else 'no checksum is known to compare it with'})")
+    return {"file": path, "sha256": found, "checked": whose}
+
+
+def _known(path):
+    """(SHA-256, whose) of a file, ("", "") where nobody tells it."""
+    blob = os.path.realpath(path)  # the Hub's cache names a file by its hash and links to it
+    if os.path.basename(os.path.dirname(blob)) == "blobs" and _SHA256.fullmatch(os.path.basename(blob)):
+        return os.path.basename(blob), "the Hub"
+    folder, name = os.path.split(path)
+    listed = _lines(os.path.join(folder, "SHA256SUMS"))
+    for line in listed:
+        digest, _, listed_name = line.partition(" ")
+        if listed_name.strip(" *") == name and _SHA256.fullmatch(digest):
+            return digest, "SHA256SUMS beside it"
+    fetched = _lines(os.path.join(folder, ".cache", "huggingface", "download", name + ".metadata"))  # commit, hash, time
+    if len(fetched) > 1 and _SHA256.fullmatch(fetched[1]):
+        return fetched[1], "the Hub"
+    if name in openai_checksums() and is_torchscript(path):
+        return openai_checksums()[name], "OpenAI"
+    return "", ""
+
+
+def _lines(path):
+    try:
+        return Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return []
+
+
+def openai_checksums():
+    """{file name: SHA-256} of the archives that OpenAI has published."""
+    from open_clip.pretrained import get_pretrained_url, list_pretrained
+
+    urls = [get_pretrained_url(model, tag) for model, tag in list_pretrained() if tag == "openai"]
+    return {os.path.basename(url): url.split("/")[-2] for url in urls if url}
+
+
+def _check_parts(path):
+    """Compare each part of an archive with the checksum in it, which PyTorch doesn't do. UserError: damaged."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except Exception as e:  # damaged archives raise whatever their bytes happen to say
+        damaged = str(e).partition("\n")[0][:200] or type(e).__name__
+    if damaged:
+        raise UserError(f"{path} is damaged: wrong checksum of {damaged}; fetch or write it again")
+    return "the file itself"
+
+
+def check_finite_weights(state, where):
+    """UserError for a tensor of a state dict that isn't finite: weights are numbers, so the file is damaged."""
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise UserError(f"{where}: {name} holds values that are not finite (infinite or NaN): damaged weights")
+
+
+def is_torchscript(path):
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def read_weights(path):
+    """State dict of a safetensors file, a TorchScript archive, or a (nested) pickled state dict; nothing is executed."""
+    path = str(path)
+    try:
+        if path.endswith(".safetensors"):
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        if is_torchscript(path):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch.jit is deprecated; OpenAI's files are what they are
+                return torch.jit.load(path, map_location="cpu").state_dict()
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as e:
+        raise UserError(
+            f"{path} cannot be read as CLIP weights ({first_line(e)}). Expected: OpenAI's TorchScript archive, a state dict "
+            "saved by torch.save, or a .safetensors file. Is the file complete?"
+        ) from e
+    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
+        raise UserError(f"{path} holds no state dict (a mapping from names to tensors)")
+    return {k.removeprefix("module."): v for k, v in state.items()}
+
+
+def first_line(error):
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
