@@ -20,27 +20,21 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
-import yaml
 from tabulate import tabulate
 from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
 from basics import program, write_json
 from basics.program import Parser
+from basics.settings import read_settings
 from benchmarks.inference_time import random_clip
 from benchmarks.text_memory import invented_names
 from benchmarks.text_tower import text_tower
 from prompting import build_plan, context_programs, encode, group_file, read_groups, soft_parts, template_for, template_programs
-from prompting.templates import PROGRAD_TEMPLATES
 from reproduce import recipes
+from reproduce.experiments import ELEVEN
+from reproduce.facts import dataset_class
 
-# dataset: (registered name, classes, test images of all classes), DATASETS in CoOp's splits
-DATASETS = {
-    "imagenet": ("ImageNet", 1000, 50_000), "caltech101": ("Caltech101", 100, 2_465), "oxford_pets": ("OxfordPets", 37, 3_669),
-    "stanford_cars": ("StanfordCars", 196, 8_041), "oxford_flowers": ("OxfordFlowers", 102, 2_463),
-    "food101": ("Food101", 101, 30_300), "fgvc_aircraft": ("FGVCAircraft", 100, 3_333), "sun397": ("SUN397", 397, 19_850),
-    "dtd": ("DescribableTextures", 47, 1_692), "eurosat": ("EuroSAT", 10, 8_100), "ucf101": ("UCF101", 101, 3_783),
-}  # fmt: skip
 METHODS = ("ZeroshotCLIP", "CoOp", "CoCoOp", "ProGrad", "KgCoOp", "MoCoOp")
 SHOTS = 16
 WAYS = ("published", "one run", "whole grid")
@@ -50,23 +44,22 @@ PARTS = ("training images", "training text", "test images", "test text")
 def recipe(method, dataset):
     """(batch size, epochs, test batch size) of a method's published YAML file; the zero-shot one doesn't train."""
     stem = recipes.default_cfg(method, dataset, "base2new", SHOTS)
-    options = yaml.safe_load(recipes.trainer_file(method, stem).read_text(encoding="utf-8"))
-    loader = options["DATALOADER"]
-    epochs = 0 if method == "ZeroshotCLIP" else options["OPTIM"]["MAX_EPOCH"]
-    return loader.get("TRAIN_X", {}).get("BATCH_SIZE", 1), epochs, loader["TEST"]["BATCH_SIZE"]
+    options = {key: value for key, (value, _) in read_settings(str(recipes.trainer_file(method, stem))).items()}
+    epochs = 0 if method == "ZeroshotCLIP" else options["OPTIM.MAX_EPOCH"]
+    return options.get("DATALOADER.TRAIN_X.BATCH_SIZE", 1), epochs, options["DATALOADER.TEST.BATCH_SIZE"]
 
 
 def programs_of(method, dataset, names):
     """([G][C] programs of a method's prompts for these classes, number of learned vectors)."""
     if method == "MoCoOp":
         found, offset = [], 0
-        for group in read_groups(group_file(dataset)):
+        for group in read_groups(group_file(dataset_class(dataset))):
             found.append(template_programs(group.templates[0], names, offset))
             offset += sum(map(len, soft_parts(group.templates[0])[:2]))
         return found, offset
     length = 4
     if method == "ProGrad":
-        length = max(16, len(encode(template_for(DATASETS[dataset][0], PROGRAD_TEMPLATES).replace(" {}.", ""))))
+        length = max(16, len(encode(template_for(dataset_class(dataset), "ProGrad").replace(" {}.", ""))))
     return [context_programs(names, length)], length
 
 
@@ -120,7 +113,7 @@ def image_flops():
 
 def costs(method, dataset, image):
     """{way: {part: operations}} of one run, both halves evaluated; text and images of every batch as published or as here."""
-    _, classes, test_images = DATASETS[dataset]
+    classes, _, _, test_images = dataset_class(dataset).counts
     names = invented_names(classes)
     base, new = names[: (classes + 1) // 2], names[(classes + 1) // 2 :]
     batch, epochs, test_batch = recipe(method, dataset)
@@ -176,7 +169,7 @@ def main(argv=None):
     """Run one command line; prints the tables and returns {way: {method: {part: operations}}}."""
     parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds (default 3)")
-    parser.add_argument("--datasets", nargs="+", default=list(DATASETS), choices=list(DATASETS), help="default: all")
+    parser.add_argument("--datasets", nargs="+", default=ELEVEN, choices=ELEVEN, help="default: all")
     parser.add_argument("--json", default="", help="also write the results to this file")
     args = parser.parse_args(argv)
     total = grid(args.seeds, args.datasets)

@@ -21,7 +21,8 @@ from tabulate import tabulate
 
 from basics import UserError, program, write_json
 from basics.program import Parser
-from reproduce.experiments import EXPERIMENTS, Selection, chosen_rows, dataset_stem
+from reproduce.experiments import EXPERIMENTS, Selection, chosen_rows
+from reproduce.facts import dataset_stem
 
 PROJECT = Path(__file__).resolve().parents[1]
 PLAIN_SETTINGS = ("TRAINER.FEATURE_CACHE", "", "DATALOADER.DECODED_MB", "0")

@@ -48,6 +48,11 @@ class SplitDataset(DatasetBase):
             Hugging Face hub where it is known beforehand, other names of the dataset's folder, and what to tell the
             user where nothing can be fetched.
         counts: (classes, train, val, test) of the complete dataset, 0 where unknown.
+        printed_name: its name in the papers' tables, where that isn't its YAML file's.
+        template: the hand-written prompt of zero-shot CLIP, as in the repository CoOp; templates: {method: another one, of
+            that method's repository}. group_file: stem of its file in templates/, where that isn't the class's name.
+        variant_of: YAML file's stem of the dataset whose classes it has and whose models it tests; builtin: whether the
+            project draws it itself and has a model for it.
 
     Attributes:
         all_classnames: every class name in label order, before the base/new selection.
@@ -66,6 +71,12 @@ class SplitDataset(DatasetBase):
     aliases = ()
     instructions = ""
     counts = (0, 0, 0, 0)
+    printed_name = ""
+    template = ""
+    templates = {}
+    group_file = ""
+    variant_of = ""
+    builtin = False
 
     def __init__(self, cfg):
         self.root = data_root(cfg)

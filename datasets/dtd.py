@@ -14,6 +14,10 @@ class DescribableTextures(SplitDataset):
     dataset_dir = "dtd"
     split_file = "split_zhou_DescribableTextures.json"
     counts = (47, 2820, 1128, 1692)
+    printed_name = "DTD"
+    template = "{} texture."
+    templates = {"KgCoOp": "a photo of a {}, a type of texture.", "ProGrad": "a texture of {}."}
+    group_file = "dtd"
     hub_sha256 = "5ba4d3000e60f5541ba15a082033ca0696eee68125e9c28edff3dbe22f04313b"
     sources = (
         Source(

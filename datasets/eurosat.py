@@ -14,6 +14,8 @@ class EuroSAT(SplitDataset):
     image_folder = "2750"
     split_file = "split_zhou_EuroSAT.json"
     counts = (10, 13500, 5400, 8100)
+    printed_name = "EuroSAT"
+    template = "a centered satellite photo of {}."
     new_names = {
         "AnnualCrop": "Annual Crop Land",
         "Forest": "Forest",

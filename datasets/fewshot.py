@@ -16,7 +16,6 @@ import os
 import random
 
 from basics import UserError, read_json
-from dassl.utils import safe_pickle_load
 
 from .splits import Item, check_entries, group_by_label, keep, relative_path, to_data, to_entries
 
@@ -144,6 +143,8 @@ def _read_published(path, train, val, test, image_dir):
     """Train and val of a cache pickled by the published code, re-rooted at `image_dir`."""
     print(f"Loading preprocessed few-shot data from {path}")
     remedy = "delete it to have the sample drawn again"
+    from dassl.utils import safe_pickle_load  # needs torch
+
     cache = safe_pickle_load(path, allow=PICKLED_DATUM)
     parts = ("train",) if val is None else ("train", "val")
     if not isinstance(cache, dict) or not all(isinstance(cache.get(part), list) for part in parts):

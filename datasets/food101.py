@@ -13,6 +13,9 @@ class Food101(SplitDataset):
     dataset_dir = "food-101"
     split_file = "split_zhou_Food101.json"
     counts = (101, 50500, 20200, 30300)
+    printed_name = "Food101"
+    template = "a photo of {}, a type of food."
+    templates = {"ProGrad": "a type of food, a photo of {}."}
     sources = (
         Source(
             "images",

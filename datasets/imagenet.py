@@ -33,6 +33,7 @@ class ImageNet(SplitDataset):
         (CLASSNAMES, "class names"),
     )
     counts = (1000, 1281167, 50000, 50000)
+    printed_name = "ImageNet"
     sources = (classnames_file(),)
     instructions = (
         "The images need a log-in at https://image-net.org/download-images. Put ILSVRC2012_img_train.tar (md5 "
@@ -89,6 +90,8 @@ class ImageNetVariant(SplitDataset):
     As published, the test images also stand in for the training set, which an evaluation doesn't use but from which
     the engine takes the class names. Few-shot sampling doesn't apply.
     """
+
+    variant_of = "imagenet"
 
     def load_split(self):
         """The test images, twice; no val."""

@@ -19,6 +19,7 @@ class LettersSketch(BuiltinTestSet):
     """New images of the same letters, all in the style "sketch"."""
 
     dataset_dir = "letters_sketch"
+    variant_of = "letters"
     counts = (26, 520, 0, 520)
 
 
@@ -27,6 +28,7 @@ class LettersDark(BuiltinTestSet):
     """New images of the same letters, all in the style "dark"."""
 
     dataset_dir = "letters_dark"
+    variant_of = "letters"
     counts = (26, 520, 0, 520)
 
 
@@ -35,6 +37,7 @@ class LettersBlurry(BuiltinTestSet):
     """New images of the same letters, all in the style "blurry"."""
 
     dataset_dir = "letters_blurry"
+    variant_of = "letters"
     counts = (26, 520, 0, 520)
 
 
@@ -43,4 +46,5 @@ class LettersPainting(BuiltinTestSet):
     """New images of the same letters, all in the style "painting"."""
 
     dataset_dir = "letters_painting"
+    variant_of = "letters"
     counts = (26, 520, 0, 520)

@@ -13,9 +13,10 @@ def find_dataset(name):
     known = {}
     for registered in DATASET_REGISTRY.registered_names():
         cls = DATASET_REGISTRY.get(registered)
-        for other in (cls.__module__.rpartition(".")[2], cls.dataset_dir):
+        for other in (cls.__module__.rpartition(".")[2], getattr(cls, "dataset_dir", ""), getattr(cls, "printed_name", "")):
             known.setdefault(other.lower(), cls)
     known.update({registered.lower(): DATASET_REGISTRY.get(registered) for registered in DATASET_REGISTRY.registered_names()})
+    known.pop("", None)
     if name.lower() not in known:
         raise UserError(
             f"unknown dataset {name}{nearest(name, known)}; known: {', '.join(sorted(DATASET_REGISTRY.registered_names()))}"

@@ -20,6 +20,7 @@ class StanfordCars(SplitDataset):
     split_file = "split_zhou_StanfordCars.json"
     required = (("cars_train", "training images"), ("cars_test", "test images"))
     counts = (196, 6509, 1635, 8041)
+    printed_name = "StanfordCars"
     sources = (
         Source("cars_train"),
         Source("cars_test"),

@@ -12,3 +12,4 @@ class Textures(BuiltinDataset):
     dataset_dir = "textures"
     split_file = "split_zhou_Textures.json"
     counts = (20, 800, 160, 600)
+    template = "a photo of a {} texture."

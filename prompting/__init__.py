@@ -7,9 +7,6 @@ from .insertions import Insertions
 from .plan import Plan, build_plan, learned, plain_text_plan
 from .soft import POSITIONS, context_programs, template_programs, word_programs
 from .templates import (
-    CUSTOM_TEMPLATES,
-    KGCOOP_TEMPLATES,
-    PROGRAD_TEMPLATES,
     SELECTED_TEMPLATES,
     TemplateGroup,
     group_file,
@@ -23,13 +20,10 @@ from .tokens import encode
 
 __all__ = [
     "CLIP",
-    "CUSTOM_TEMPLATES",
     "Insertions",
-    "KGCOOP_TEMPLATES",
     "OPENAI_NAMES",
     "POSITIONS",
     "PRECISIONS",
-    "PROGRAD_TEMPLATES",
     "Plan",
     "SELECTED_TEMPLATES",
     "TemplateGroup",

@@ -1,4 +1,4 @@
-"""Hard prompt templates: the published table of each method, and files of template groups.
+"""Hard prompt templates: of a dataset, and files of template groups.
 
 A group file holds groups of templates, one template a line, groups separated by a blank line. ``#`` starts a comment; a
 comment right above a group is the group's name. Every template has exactly one ``{}``, where the class name goes.
@@ -14,27 +14,6 @@ from .tokens import EOT, encode, readable
 TEMPLATE_FOLDER = Path(__file__).resolve().parents[1] / "templates"
 GENERIC = "a photo of a {}."
 
-# CoOp's table (repository CoOp, zero-shot CLIP); any other dataset takes GENERIC
-CUSTOM_TEMPLATES = {
-    "OxfordPets": "a photo of a {}, a type of pet.",
-    "OxfordFlowers": "a photo of a {}, a type of flower.",
-    "FGVCAircraft": "a photo of a {}, a type of aircraft.",
-    "DescribableTextures": "{} texture.",
-    "EuroSAT": "a centered satellite photo of {}.",
-    "Food101": "a photo of {}, a type of food.",
-    "UCF101": "a photo of a person doing {}.",
-    "Textures": "a photo of a {} texture.",
-}
-# what the repositories KgCoOp and Prompt-align (ProGrad) say differently
-KGCOOP_TEMPLATES = {**CUSTOM_TEMPLATES, "DescribableTextures": "a photo of a {}, a type of texture."}
-PROGRAD_TEMPLATES = {
-    **CUSTOM_TEMPLATES,
-    "OxfordPets": "a type of pet, a photo of a {}.",
-    "OxfordFlowers": "a type of flower, a photo of a {}.",
-    "FGVCAircraft": "a type of aircraft, a photo of a {}.",
-    "DescribableTextures": "a texture of {}.",
-    "Food101": "a type of food, a photo of {}.",
-}
 # the seven templates that CLIP's authors found to do almost as well as all eighty (repository CLIP, notebook on prompts)
 SELECTED_TEMPLATES = (
     "itap of a {}.",
@@ -46,12 +25,27 @@ SELECTED_TEMPLATES = (
     "a photo of the small {}.",
 )
 
-_FILE_NAMES = {"describabletextures": "dtd"}  # every other file is called after its dataset
 
+def template_for(dataset, method=""):
+    """The hand-written template of a dataset class.
 
-def template_for(dataset, table=CUSTOM_TEMPLATES):
-    """The hard template of a dataset (registry name) in a method's table."""
-    return table.get(dataset, GENERIC)
+    Args:
+        dataset: a class with the attributes ``template`` and ``templates`` (see ``datasets.common.SplitDataset``), or with
+            neither, as those written for Dassl: GENERIC then.
+        method: the one whose repository has a table of its own, KgCoOp or ProGrad; else CoOp's holds.
+
+    Raises:
+        UserError: the class names something that isn't a template.
+    """
+    others = getattr(dataset, "templates", {})
+    where = f"dataset class {dataset.__name__}"
+    if not isinstance(others, dict):
+        raise UserError(f"{where}: templates must be {{method: template}}, not {others!r}")
+    template = others.get(method) or getattr(dataset, "template", "") or GENERIC
+    if not isinstance(template, str):
+        raise UserError(f"{where}: a template is a text, not {template!r}")
+    _check_line(template, where)
+    return template
 
 
 def hard_tokens(template, classnames):
@@ -94,9 +88,11 @@ def word_parts(template):
 
 
 def group_file(dataset):
-    """The group file of a dataset (registry name): ``templates/<dataset>.txt``, or ``templates/default.txt`` without one."""
-    plain = dataset.lower().replace("_", "")
-    plain = _FILE_NAMES.get(plain, plain)
+    """The group file of a dataset class, ``templates/<its name>.txt``, or ``templates/default.txt`` without one.
+
+    Its name is the attribute ``group_file`` or the class's own; letter case and underscores don't count.
+    """
+    plain = (getattr(dataset, "group_file", "") or dataset.__name__).lower().replace("_", "")
     for file in sorted(TEMPLATE_FOLDER.glob("*.txt")):
         if file.stem.replace("_", "") == plain:
             return file
@@ -144,7 +140,7 @@ def read_groups(path, doubled_blanks=False):
     return groups
 
 
-def _check_line(template, where, doubled_blanks):
+def _check_line(template, where, doubled_blanks=False):
     """A template has one {} and no other brace, no doubled blank unless asked for, no control character."""
     if not template.isprintable():
         raise UserError(f"{where}: control character in a template: {template!r}")

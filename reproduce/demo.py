@@ -7,7 +7,7 @@ import time
 
 from tabulate import tabulate
 
-from reproduce import recipes
+from reproduce import facts, recipes
 from reproduce.processes import Background, available_cores
 from reproduce.results import harmonic_mean
 from reproduce.runs import Run, check_same_settings
@@ -41,7 +41,7 @@ def chains(args):
         trains = method not in recipes.ZEROSHOT_TRAINERS
         for dataset in args.datasets:
             cfg = recipes.default_cfg(method, dataset, "base2new", 16)
-            recipes.dataset_file(dataset)
+            facts.dataset_file(dataset)
             recipes.trainer_file(method, cfg)
             for seed in args.seeds if trains else args.seeds[:1]:
                 found.append(

@@ -11,12 +11,10 @@ from basics import UserError
 from reproduce import recipes
 from reproduce.runs import MACHINE_KEYS, Run
 
-PAPER_NAMES = {  # stem in configs/datasets: name in print, in Table 1's order
-    "imagenet": "ImageNet", "caltech101": "Caltech101", "oxford_pets": "OxfordPets", "stanford_cars": "StanfordCars",
-    "oxford_flowers": "Flowers102", "food101": "Food101", "fgvc_aircraft": "FGVCaircraft", "sun397": "SUN397",
-    "dtd": "DTD", "eurosat": "EuroSAT", "ucf101": "UCF101",
-}  # fmt: skip
-ELEVEN = tuple(PAPER_NAMES)
+ELEVEN = (  # in Table 1's order
+    "imagenet", "caltech101", "oxford_pets", "stanford_cars", "oxford_flowers", "food101", "fgvc_aircraft", "sun397", "dtd",
+    "eurosat", "ucf101",
+)  # fmt: skip
 FOUR = ("caltech101", "eurosat", "ucf101", "oxford_flowers")
 VARIANTS_OF_IMAGENET = ("imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r")
 RECIPES = ("paper", "released")
@@ -199,19 +197,6 @@ class Selection:
                     for run in runs:
                         found.update({r: row for r in (run.training, run) if r is not None and r not in found})
         return found
-
-
-def printed_name(dataset):
-    """A dataset's name in the paper, else its own."""
-    return PAPER_NAMES.get(dataset, dataset)
-
-
-def dataset_stem(name):
-    """File stem for a dataset's name as the user writes it: stem or printed name, in any case."""
-    stems = {printed.lower(): stem for stem, printed in PAPER_NAMES.items()}
-    stem = stems.get(name.lower(), name)
-    recipes.dataset_file(stem)
-    return stem
 
 
 def rows_of(experiment, recipe):

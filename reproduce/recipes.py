@@ -1,11 +1,8 @@
 """Which configuration file each method uses in each setting, and what it sets beside it."""
 
-from pathlib import Path
+from basics import UserError
+from reproduce.facts import PROJECT, choices, is_builtin, is_imagenet
 
-from basics import UserError, nearest
-
-PROJECT = Path(__file__).resolve().parent.parent
-BUILTIN_DATASETS = ("digits", "letters", "shapes", "textures")  # and their style-shifted sets, e.g. letters_sketch
 ZEROSHOT_TRAINERS = ("ZeroshotCLIP", "ZeroshotCLIP2")
 
 # Beside each row: where the published recipe is written.
@@ -33,15 +30,6 @@ RN50 = {  # few-shot, where the length of training doesn't depend on the shots; 
 # CoOp: repository CoOp, COOP.md (ImageNet: 50 epochs at any number of shots). ProGrad: repository Prompt-align, README.
 # MoCoOp: as CoOp.
 FEWSHOT_EPOCHS = {1: "rn50_ep50", 2: "rn50_ep100", 4: "rn50_ep100", 8: "rn50", 16: "rn50"}  # rn50: 200 epochs
-
-
-def is_builtin(dataset):
-    """Whether the dataset (a YAML file's stem) is drawn by the project itself and goes with the built-in model."""
-    return dataset.split("_")[0] in BUILTIN_DATASETS
-
-
-def is_imagenet(dataset):
-    return dataset.startswith("imagenet")
 
 
 def default_cfg(trainer, dataset, setting, shots):
@@ -103,17 +91,3 @@ def trainer_file(trainer, cfg):
         names = sorted(p.stem for p in path.parent.glob("*.yaml"))
         raise UserError(f"CFG={cfg}: no file {path}{choices(cfg, names)}")
     return path
-
-
-def dataset_file(dataset):
-    """Path of the dataset's YAML file; UserError naming the nearest one if there is none."""
-    path = PROJECT / "configs" / "datasets" / f"{dataset}.yaml"
-    if not path.is_file():
-        names = sorted(p.stem for p in path.parent.glob("*.yaml"))
-        raise UserError(f"unknown dataset {dataset!r}{choices(dataset, names)}")
-    return path
-
-
-def choices(name, names):
-    """ " (did you mean X?); there are A, B, ..." for an error message."""
-    return f"{nearest(name, names)}; there are: {', '.join(names) or 'none'}"

@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 
 from basics import UserError, write_text
-from reproduce import figures, recipes, router_use, scores, timing
+from reproduce import facts, figures, router_use, scores, timing
 from reproduce.experiments import EXPERIMENTS, RECIPES, Selection, rows_of
 from reproduce.render import Footnotes, ours_text, paper_text, title
 from reproduce.routing_job import Routing
@@ -46,18 +46,14 @@ def add_arguments(commands):
     )
 
 
-def all_datasets():
-    return sorted(p.stem for p in (recipes.PROJECT / "configs" / "datasets").glob("*.yaml"))
-
-
 def candidates(experiment):
     """Selections' (experiment, datasets): the paper's datasets, then the built-in ones, which mean nothing together."""
-    builtin = [d for d in all_datasets() if recipes.is_builtin(d)]
-    plain, shifted = [d for d in builtin if "_" not in d], [d for d in builtin if "_" in d]
+    builtin = [d for d in facts.dataset_stems() if facts.is_builtin(d)]
+    plain, shifted = [d for d in builtin if facts.family(d) == d], [d for d in builtin if facts.family(d) != d]
     yield experiment, ((experiment.source,) if experiment.source else ()) + experiment.datasets
     if experiment.name == "generalisation":
-        for source in dict.fromkeys(d.split("_")[0] for d in shifted):
-            yield (dataclasses.replace(experiment, source=source), (source, *(d for d in shifted if d.startswith(source + "_"))))
+        for source in dict.fromkeys(map(facts.family, shifted)):
+            yield dataclasses.replace(experiment, source=source), (source, *(d for d in shifted if facts.family(d) == source))
     elif experiment.name == "crossdataset":
         yield dataclasses.replace(experiment, source="letters"), ("letters", *(d for d in plain if d != "letters"))
     else:
@@ -196,7 +192,7 @@ def page(seeds, recipe, pairs, out):
         document = scores.document(selection, out, command_for(pairs, selection))
         links.append(
             f'<a href="#s{number}">{escape(heading(selection, document).split(". ")[0])}'
-            f"{' (built-in)' if any(map(recipes.is_builtin, selection.datasets)) else ''}</a>"
+            f"{' (built-in)' if any(map(facts.is_builtin, selection.datasets)) else ''}</a>"
         )
         sections.append(section(selection, document, out, f"s{number}"))
     about = (

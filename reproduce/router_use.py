@@ -2,7 +2,7 @@
 
 from statistics import mean
 
-from reproduce.experiments import printed_name
+from reproduce.facts import printed_name
 
 COLUMNS = ("entropy", "of the target", "most frequent choice", "its share", "images")
 

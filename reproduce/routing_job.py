@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reproduce.document import Block, Cell
-from reproduce.experiments import printed_name
+from reproduce.facts import printed_name
 from reproduce.runs import Run, read_result
 
 IMAGES = 6

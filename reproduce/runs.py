@@ -1,13 +1,13 @@
 """A run as data: what it trains or tests, where its files lie, whether it is finished, and its command line."""
 
-import ast
 import json
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from basics import UserError
-from reproduce import recipes
+from basics.settings import literal
+from reproduce import facts, recipes
 
 SETTINGS = ("base2new_train", "base2new_test", "fewshot", "zeroshot", "xd_train", "xd_test")
 MACHINE_KEYS = (  # settings of the machine: they may differ between runs that belong together
@@ -116,7 +116,7 @@ class Run:
             "--trainer",
             self.trainer,
             "--dataset-config-file",
-            str(recipes.dataset_file(self.dataset)),
+            str(facts.dataset_file(self.dataset)),
             "--config-file",
             str(recipes.trainer_file(self.trainer, self.cfg)),
             "--output-dir",
@@ -188,14 +188,6 @@ def check_same_settings(run, result, directory):
                     f"{run.label}: the finished run in {directory} has {key} {node}, not {text}; "
                     "remove that folder, or set OUT to another one"
                 )
-
-
-def literal(text):
-    """A command-line value as the configuration reads it: a Python literal if it is one, else the text itself."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return text
 
 
 def plain(value):

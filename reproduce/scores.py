@@ -2,9 +2,10 @@
 
 import statistics
 
-from reproduce import paper, recipes, timing
+from reproduce import facts, paper, timing
 from reproduce.document import Block, Cell, Document, Missing
-from reproduce.experiments import ELEVEN, PAPER_NAMES, printed_name
+from reproduce.experiments import ELEVEN
+from reproduce.facts import printed_name
 from reproduce.results import harmonic_mean, std
 from reproduce.routing_job import Routing
 from reproduce.routing_job import blocks as routing_blocks
@@ -164,14 +165,14 @@ def document(selection, out, command):
         if run.result(out) is None:
             absent.setdefault(row, []).append(run)
     missing = [Missing(row.name, tuple(runs), command(row, runs)) for row, runs in absent.items()]
-    printed = set(selection.datasets) & set(PAPER_NAMES)
+    printed = set(selection.datasets) & set(ELEVEN)
     notes = tuple(paper.notes(experiment.name)) if printed else ()
     return Document(experiment.name, caption(selection), blocks, notes, missing)
 
 
 def caption(selection):
     """The experiment's caption with the model that its runs use."""
-    builtin = sum(map(recipes.is_builtin, selection.datasets))
+    builtin = sum(map(facts.is_builtin, selection.datasets))
     models = [selection.experiment.backbone] * (builtin < len(selection.datasets)) + ["built-in model"] * (builtin > 0)
     return f"{selection.experiment.caption}, {' and '.join(models)}"
 

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from basics import UserError
-from reproduce import recipes
+from reproduce import facts, recipes
 from reproduce.processes import foreground
 from reproduce.runs import Run, check_same_settings
 
@@ -65,7 +65,7 @@ def runs_of(args):
     trainer = os.environ.get("TRAINER") or ("ZeroshotCLIP" if args.kind == "zeroshot" else "MoCoOp")
     source = ""
     if args.kind == "xd_test":
-        family = args.dataset.split("_")[0] if recipes.is_builtin(args.dataset) else "imagenet"
+        family = facts.family(args.dataset) if facts.is_builtin(args.dataset) else "imagenet"
         source = os.environ.get("SOURCE") or family
     setting = {"base": "base2new", "xd_t": "crossdataset"}.get(args.kind[:4], args.kind)
     cfg = os.environ.get("CFG") or recipes.default_cfg(trainer, source or args.dataset, setting, int(shots))
@@ -76,7 +76,7 @@ def runs_of(args):
 def execute(run, data, out):
     """Run it, unless it is finished; returns the exit status."""
     directory = run.directory(out)
-    recipes.dataset_file(run.dataset)
+    facts.dataset_file(run.dataset)
     recipes.trainer_file(run.trainer, run.cfg)
     result = run.result(out)
     if result is not None:

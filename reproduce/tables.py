@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from basics import UserError, write_text
-from reproduce import figures, paper, recipes, scores
-from reproduce.experiments import EXPERIMENTS, RECIPES, Selection, chosen_rows, dataset_stem, rows_of
+from reproduce import facts, figures, paper, scores
+from reproduce.experiments import EXPERIMENTS, RECIPES, Selection, chosen_rows, rows_of
 from reproduce.render import FORMATS, render
 from reproduce.routing_job import Routing
 from reproduce.single import data_folder, output_folder
@@ -83,16 +83,16 @@ def source_of(args, experiment, datasets):
     if experiment.setting != "crossdataset":
         return experiment.source
     if args.source:
-        return dataset_stem(args.source)
-    builtin = [d for d in datasets if recipes.is_builtin(d)]
+        return facts.dataset_stem(args.source)
+    builtin = [d for d in datasets if facts.is_builtin(d)]
     if not builtin:
         return experiment.source
-    return builtin[0].split("_")[0] if experiment.name == "generalisation" else "letters"
+    return facts.family(builtin[0]) if experiment.name == "generalisation" else "letters"
 
 
 def selection_of(args, experiment):
     """Selection that a command line describes; UserError for unknown names."""
-    datasets = tuple(dict.fromkeys(map(dataset_stem, args.datasets))) if args.datasets else experiment.datasets
+    datasets = tuple(dict.fromkeys(map(facts.dataset_stem, args.datasets))) if args.datasets else experiment.datasets
     source = source_of(args, experiment, datasets)
     if experiment.setting == "crossdataset":
         datasets = (source, *(d for d in datasets if d != source))

@@ -5,14 +5,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from reproduce import recipes
+from reproduce import facts, recipes
 
 BATCH = 100  # images, as in the paper
-BASE_CLASSES = {  # those that a base-to-new evaluation chooses among
-    "imagenet": 500, "caltech101": 50, "oxford_pets": 19, "stanford_cars": 98, "oxford_flowers": 51, "food101": 51,
-    "fgvc_aircraft": 50, "sun397": 199, "dtd": 24, "eurosat": 5, "ucf101": 51,
-    "letters": 13, "digits": 5, "textures": 10, "shapes": 15,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -40,13 +35,13 @@ class Timing:
 
     def command(self, data, out):
         command = [
-            sys.executable, "-m", "benchmarks.inference_time", "--classes", str(BASE_CLASSES.get(self.dataset, 50)),
+            sys.executable, "-m", "benchmarks.inference_time", "--classes", str(facts.base_classes(self.dataset) or 50),
             "--batch-sizes", str(BATCH), "--device", self.device, "--json", str(self.directory(out) / "times.json"),
         ]  # fmt: skip
         templates = recipes.PROJECT / "templates" / f"{self.dataset}.txt"
         if templates.is_file():
             command += ["--templates", str(templates)]
-        if recipes.is_builtin(self.dataset):
+        if facts.is_builtin(self.dataset):
             command += ["--backbone", "models/builtin"]
         return command
 

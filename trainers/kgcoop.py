@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from dassl.config import key, section
 from dassl.engine import TRAINER_REGISTRY
 from dassl.optim import build_lr_scheduler
-from prompting import KGCOOP_TEMPLATES, template_for
+from learning.dataset import hand_template
 
 from .coop import CoOp
 
@@ -33,7 +33,7 @@ class KgCoOp(CoOp):
         return WORDS if self.options.CTX_INIT else None
 
     def build_learner(self, classnames):
-        template = template_for(self.cfg.DATASET.NAME, KGCOOP_TEMPLATES)
+        template = hand_template(self.cfg, "KgCoOp")
         print(f'Text features to stay near: "{template}"')
         self.template_features = self.hard_features([template], classnames)[0]  # [C, E]
         return super().build_learner(classnames)

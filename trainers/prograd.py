@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from basics import UserError
 from dassl.config import key, section
 from dassl.engine import TRAINER_REGISTRY
-from prompting import PROGRAD_TEMPLATES, encode, template_for
+from learning.dataset import hand_template
+from prompting import encode
 
 from .coop import CoOp
 
@@ -49,7 +50,7 @@ class ProGrad(CoOp):
         return n_ctx, init, " ".join(["X"] * (n_ctx - count) + [words])
 
     def build_learner(self, classnames):
-        self.template = template_for(self.cfg.DATASET.NAME, PROGRAD_TEMPLATES)
+        self.template = hand_template(self.cfg, "ProGrad")
         self.template_features = self.hard_features([self.template], classnames)[0]  # [C, E], the teacher
         return super().build_learner(classnames)
 

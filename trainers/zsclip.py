@@ -3,8 +3,9 @@
 from dassl.config import section
 from dassl.engine import TRAINER_REGISTRY
 from learning import PromptTrainer
+from learning.dataset import hand_template
 from learning.keys import precision
-from prompting import SELECTED_TEMPLATES, template_for, unit
+from prompting import SELECTED_TEMPLATES, unit
 
 
 @TRAINER_REGISTRY.register()
@@ -20,7 +21,7 @@ class ZeroshotCLIP(PromptTrainer):
 
     def templates(self):
         """The templates whose mean feature stands for a class."""
-        return [template_for(self.cfg.DATASET.NAME)]
+        return [hand_template(self.cfg)]
 
     def build_learner(self, classnames):
         templates = self.templates()
@@ -43,4 +44,4 @@ class ZeroshotCLIP2(ZeroshotCLIP):
 
     def templates(self):
         name = self.cfg.DATASET.NAME
-        return [*SELECTED_TEMPLATES, *([] if name == "ImageNet" else [template_for(name)])]
+        return [*SELECTED_TEMPLATES, *([] if name == "ImageNet" else [hand_template(self.cfg)])]

@@ -1,12 +1,9 @@
 """A strict tree of settings: an unknown key or a value of a wrong type is an error that says what to write instead."""
 
-import os.path as osp
-from ast import literal_eval
-
-import yaml
 from yacs.config import CfgNode as YacsNode
 
 from basics import UserError, nearest
+from basics.settings import literal, read_settings
 
 from .schema import Key, declared, shown
 
@@ -24,10 +21,9 @@ class CfgNode(YacsNode):
         super().__setattr__(name, value)
 
     def merge_from_file(self, cfg_filename):
-        """Merge a YAML file. UserError names the file, the line and the key."""
-        values, lines = _read_yaml(cfg_filename)
-        for key, value in values.items():
-            self._set(key, value, f"{cfg_filename}, line {lines[key]}: ")
+        """Merge a YAML file and what it is based on (``read_settings``). UserError names the file, the line and the key."""
+        for key, (value, place) in read_settings(cfg_filename).items():
+            self._set(key, value, f"{place}: ")
 
     def merge_from_list(self, cfg_list):
         """Merge ``[KEY, VALUE, KEY, VALUE, …]`` as written on a command line."""
@@ -89,12 +85,7 @@ def _coerce(raw, old, known, key):
 
     Strings are read as Python literals, as yacs does.
     """
-    value = raw
-    if isinstance(raw, str):
-        try:
-            value = literal_eval(raw)
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-            value = raw
+    value = literal(raw) if isinstance(raw, str) else raw
     if known is not None:
         old = known.default
         if any(type(value) is type(other) and value == other for other in known.also):
@@ -113,57 +104,3 @@ def _coerce(raw, old, known, key):
         except OverflowError:
             pass
     raise UserError(f"{key} takes a value of type {type(old).__name__} (default {old!r}), not {shown(raw)}")
-
-
-class _Loader(yaml.SafeLoader):
-    """Builds plain values only: a tag that names a Python object is an error."""
-
-    def compose_node(self, parent, index):
-        """Refuse references: nested ones make a small file stand for an endless one."""
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.MarkedYAMLError(problem="references (*) are not allowed", problem_mark=self.peek_event().start_mark)
-        return super().compose_node(parent, index)
-
-
-def _read_yaml(path):
-    """Return ({dotted key: value}, {dotted key: line}) of a YAML file."""
-    if osp.splitext(path)[1] not in ("", ".yaml", ".yml"):
-        raise UserError(f"{path}: a configuration is a YAML file (.yaml)")
-    try:
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
-    except (OSError, UnicodeDecodeError) as e:
-        raise UserError(f"cannot read the configuration file {path}: {e}") from e
-    loader = None
-    try:
-        loader = _Loader(text)
-        root = loader.get_single_node()
-        values, lines = {}, {}
-        if root is not None:
-            _collect(loader, root, "", path, values, lines)
-    except yaml.MarkedYAMLError as e:
-        mark = e.problem_mark or e.context_mark
-        line = mark.line + 1 if mark else 1
-        raise UserError(f"{path}, line {line}: not valid YAML ({e.problem or e.context})") from e
-    except (yaml.YAMLError, RecursionError, ValueError, TypeError, OverflowError) as e:
-        # beside its own errors, PyYAML lets through those of the conversion of a value: a 13th month, `!!int x`
-        raise UserError(f"{path}: not valid YAML ({e})") from e
-    finally:
-        if loader is not None:
-            loader.dispose()
-    return values, lines
-
-
-def _collect(loader, node, prefix, path, values, lines):
-    if not isinstance(node, yaml.MappingNode):
-        raise UserError(f"{path}, line {node.start_mark.line + 1}: expected KEY: VALUE lines")
-    loader.flatten_mapping(node)
-    for key_node, value_node in node.value:
-        key, line = f"{prefix}{key_node.value}", key_node.start_mark.line + 1
-        if key in lines:
-            raise UserError(f"{path}, line {line}: {key} is given twice (first on line {lines[key]})")
-        lines[key] = line
-        if isinstance(value_node, yaml.MappingNode) and value_node.value:
-            _collect(loader, value_node, f"{key}.", path, values, lines)
-        else:
-            values[key] = loader.construct_object(value_node, deep=True)

@@ -1,9 +1,19 @@
-"""Data: datasets, transforms, samplers, loaders. Order and augmentation are functions of (seed, epoch, sample)."""
+"""Data: datasets, transforms, samplers, loaders. Order and augmentation are functions of (seed, epoch, sample).
 
-from .data_manager import DataManager, DatasetWrapper, build_data_loader
-from .samplers import SampleIndex, SharedBatchSampler, sampler_of, set_loader_epoch
+What needs torch is imported when it is first asked for: what is known of a dataset is read without it.
+"""
 
-__all__ = [
-    "DataManager", "DatasetWrapper", "SampleIndex", "SharedBatchSampler", "build_data_loader", "sampler_of",
-    "set_loader_epoch",
-]  # fmt: skip
+from importlib import import_module
+
+_NEEDS_TORCH = {
+    "data_manager": ("DataManager", "DatasetWrapper", "build_data_loader"),
+    "samplers": ("SampleIndex", "SharedBatchSampler", "sampler_of", "set_loader_epoch"),
+}
+_MODULE_OF = {name: module for module, names in _NEEDS_TORCH.items() for name in names}
+__all__ = [*_MODULE_OF]
+
+
+def __getattr__(name):
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)

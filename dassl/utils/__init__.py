@@ -1,11 +1,39 @@
-"""Errors, files, logging, meters, registries, random state, and reading and writing of checkpoints."""
+"""Errors, files, logging, meters, registries, random state, and reading and writing of checkpoints.
+
+What needs torch is imported when it is first asked for: a configuration or a list of datasets is read without it.
+"""
+
+from importlib import import_module
 
 from basics import DamagedFileError, UserError, printable
 
+from . import logger, registry, tools
 from .logger import *
-from .meters import *
 from .registry import *
-from .rng import *
-from .safe_pickle import *
 from .tools import *
-from .torchtools import *
+
+_NEEDS_TORCH = {
+    "meters": ("AverageMeter", "MetricMeter"),
+    "rng": ("get_rng_state", "hash_seed", "seeded_rng", "set_rng_state"),
+    "safe_pickle": ("safe_pickle_load", "safe_torch_load"),
+    "torchtools": (
+        "count_num_param", "init_network_weights", "load_checkpoint", "load_pretrained_weights", "open_all_layers",
+        "open_specified_layers", "resume_from_checkpoint", "save_checkpoint", "to_plain", "torch_save",
+    ),
+}  # fmt: skip
+_MODULE_OF = {name: module for module, names in _NEEDS_TORCH.items() for name in names}
+__all__ = [
+    "DamagedFileError",
+    "UserError",
+    "printable",
+    *logger.__all__,
+    *registry.__all__,
+    *tools.__all__,
+    *_MODULE_OF,
+]
+
+
+def __getattr__(name):
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)

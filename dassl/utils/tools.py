@@ -8,7 +8,6 @@ import warnings
 
 import numpy as np
 import PIL
-import torch
 from PIL import Image, UnidentifiedImageError
 
 from basics import (
@@ -67,6 +66,8 @@ def check_isfile(fpath):
 
 def set_random_seed(seed):
     """Seed Python's, NumPy's and PyTorch's generators (all devices)."""
+    import torch
+
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
@@ -97,6 +98,7 @@ def read_image(path):
 
 def collect_env_info():
     """Return a text on Python, the libraries and the devices, for the head of a log."""
+    import torch
     import torchvision
 
     lines = [

@@ -99,6 +99,7 @@ def check_pixels(name, folder):
 class BuiltinDataset(SplitDataset):
     """A built-in set with train, val and test; a subclass says only `dataset_dir`, `split_file` and `counts`."""
 
+    builtin = True
     instructions = "It is built in: the first run makes it, nothing has to be downloaded."
 
     @classmethod

@@ -87,7 +87,8 @@ def test_a_mistyped_option_is_one_line(command):
 @pytest.mark.parametrize(
     "code",
     [
-        "import basics, basics.program",
+        "import basics, basics.program, datasets, dassl.config",
+        "from datasets.check import main; main(['--help'])",
         "import train; train.main(['--help'])",
         "import predict; predict.main(['--help'])",
         "from reproduce.__main__ import main; main(['table1', '--paper'])",

@@ -14,11 +14,12 @@ import pytest
 import torch
 import yaml
 
+import datasets  # noqa: F401  (registers)
 import trainers
 from dassl.config import get_cfg_default
+from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
 from prompting import template_for
-from prompting.templates import CUSTOM_TEMPLATES, KGCOOP_TEMPLATES, PROGRAD_TEMPLATES
 
 sys.path.insert(0, str(Path(__file__).parent))
 import tiny_clip  # noqa: E402
@@ -111,11 +112,8 @@ def dataset(spec):
     known = {stem.lower().replace("_", ""): registered for stem, registered in registered_names().items()}
     if name:
         return known.get(name.lower().replace("_", ""), name)
-    tables = {"ProGrad": PROGRAD_TEMPLATES, "KgCoOp": KGCOOP_TEMPLATES}
-    table = tables.get(spec["trainer"], CUSTOM_TEMPLATES)
-    if template and template != template_for("EuroSAT", table):
-        return next((d for d in known.values() if template_for(d, table) == template), "EuroSAT")
-    return "EuroSAT"
+    has = {d: template_for(DATASET_REGISTRY.get(d), spec["trainer"]) for d in ("EuroSAT", *known.values())}
+    return next((d for d in has if has[d] == template), "EuroSAT")
 
 
 def registered_names():

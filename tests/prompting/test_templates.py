@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 
+import datasets  # noqa: F401  (registers)
+from dassl.data.datasets import DATASET_REGISTRY
 from prompting import UserError, encode, group_file, read_groups, soft_parts, template_for
 from prompting.plan import learned
 from prompting.soft import context_programs, template_programs, word_programs
-from prompting.templates import PROGRAD_TEMPLATES, TEMPLATE_FOLDER
+from prompting.templates import TEMPLATE_FOLDER
 from prompting.tokens import EOT, SOT
 
 
@@ -104,10 +106,24 @@ def test_names_of_groups_come_from_comments(tmp_path):
     assert [(g.name, g.templates) for g in read_groups(file)] == [("Plain", ("a {}.", "the {}.")), ("group 2", ("many {}.",))]
 
 
-def test_tables():
-    assert template_for("DescribableTextures") == "{} texture."
-    assert template_for("DescribableTextures", PROGRAD_TEMPLATES) == "a texture of {}."
-    assert template_for("MyOwnImages") == "a photo of a {}."
-    assert Path(group_file("DescribableTextures")).name == "dtd.txt"
-    assert Path(group_file("FGVCAircraft")).name == "fgvc_aircraft.txt"
-    assert Path(group_file("MyOwnImages")).name == "default.txt"
+def test_what_a_dataset_class_says():
+    """Attributes of the project's classes and of users' own; a class written for Dassl has none."""
+    known = DATASET_REGISTRY.get
+    assert template_for(known("DescribableTextures")) == "{} texture."
+    assert template_for(known("DescribableTextures"), "ProGrad") == "a texture of {}."
+    assert template_for(known("OxfordPets"), "KgCoOp") == "a photo of a {}, a type of pet."  # as CoOp's
+    assert Path(group_file(known("DescribableTextures"))).name == "dtd.txt"
+    assert Path(group_file(known("FGVCAircraft"))).name == "fgvc_aircraft.txt"
+    written_for_dassl = type("MyOwnImages", (), {})
+    assert template_for(written_for_dassl, "ProGrad") == "a photo of a {}."
+    assert Path(group_file(written_for_dassl)).name == "default.txt"
+    own = type("Mine", (), {"template": "a scan of {}.", "group_file": "eurosat"})
+    assert template_for(own) == template_for(own, "KgCoOp") == "a scan of {}." and group_file(own).name == "eurosat.txt"
+
+
+@pytest.mark.parametrize(
+    "attributes", [{"template": "a photo"}, {"template": 3}, {"templates": ["a {}."]}, {"template": "a {x}."}]
+)
+def test_what_a_dataset_class_must_not_say(attributes):
+    with pytest.raises(UserError, match="dataset class Mine"):
+        template_for(type("Mine", (), attributes))

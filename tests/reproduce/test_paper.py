@@ -11,7 +11,8 @@ import yaml
 
 from reproduce import paper
 from reproduce.__main__ import main
-from reproduce.experiments import ELEVEN, EXPERIMENTS, FOUR, PAPER_NAMES
+from reproduce.experiments import ELEVEN, EXPERIMENTS, FOUR
+from reproduce.facts import printed_name
 from reproduce.results import harmonic_mean
 
 TABLES = sorted(paper.tables())
@@ -81,7 +82,7 @@ def test_every_note_belongs_to_a_number():
 def test_rows_and_datasets_of_the_experiments_are_those_in_print(table):
     experiment, printed = EXPERIMENTS[table], paper.tables()[table]
     assert [row.name for row in experiment.rows if not row.recipe] == list(printed)
-    names = [PAPER_NAMES[d] for d in experiment.datasets]
+    names = [printed_name(d) for d in experiment.datasets]
     assert all(set(cells) - {"Average"} == set(names) for cells in printed.values())
 
 

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from basics import UserError
-from reproduce import recipes, single
+from reproduce import facts, recipes, single
 from reproduce.runs import Run, check_same_settings, read_result
 
 FINISHED = {"status": "finished", "metrics": {"accuracy": 70.0}}
@@ -169,7 +169,7 @@ def test_unknown_names_name_the_nearest():
     with pytest.raises(UserError, match="did you mean MoCoOp"):
         recipes.trainer_file("MocoOP", "vit_b16")
     with pytest.raises(UserError, match="did you mean eurosat"):
-        recipes.dataset_file("eurosta")
+        facts.dataset_file("eurosta")
     with pytest.raises(UserError, match="did you mean vit_b16_ctxv1"):
         recipes.trainer_file("CoOp", "vit_b16_ctx1")
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from reproduce import recipes, scores, tables
+from reproduce import facts, recipes, scores, tables
 from reproduce.__main__ import main
 from reproduce.experiments import EXPERIMENTS, own_experts, variant_name
 
@@ -100,7 +100,7 @@ def test_every_run_of_every_experiment_has_its_files(name, recipe):
     for datasets in (experiment.datasets, builtin):
         selection = select(name, "--datasets", *datasets, "--recipe", recipe)
         for run in selection.runs():
-            assert recipes.trainer_file(run.trainer, run.cfg).is_file() and recipes.dataset_file(run.dataset).is_file()
+            assert recipes.trainer_file(run.trainer, run.cfg).is_file() and facts.dataset_file(run.dataset).is_file()
             for path in run.opts[1::2]:
                 assert not path.startswith("templates/") or (recipes.PROJECT / path).is_file()
 

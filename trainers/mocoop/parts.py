@@ -9,8 +9,9 @@ from torch import nn
 
 from basics import UserError
 from dassl.config import key, section
+from learning.dataset import hand_template, own_group_file
 from learning.keys import precision
-from prompting import Plan, TemplateGroup, group_file, read_groups, template_for
+from prompting import Plan, TemplateGroup, read_groups
 
 
 def extend_cfg(cfg):
@@ -104,14 +105,14 @@ class Targets:
 def groups_for(cfg):
     """Template groups of a training run: TRAINER.MOCOOP.TEMPLATES or the dataset's own file, regrouped where asked for."""
     o = cfg.TRAINER.MOCOOP
-    path = o.TEMPLATES or group_file(cfg.DATASET.NAME)
+    path = o.TEMPLATES or own_group_file(cfg)
     print(f"Reading template groups from {path}")
     groups = read_groups(path, doubled_blanks=o.CONTEXT_COUNT == "words")
     if o.GROUPING == "semantic":
         return groups
     groups = shuffled(groups, o.GROUPING_SEED)
     print(f"Random grouping {o.GROUPING_SEED} (TRAINER.MOCOOP.GROUPING_SEED)")
-    own = template_for(cfg.DATASET.NAME)
+    own = hand_template(cfg)
     holder = next((g for g in groups if own in g.templates[1:]), None)
     if holder:
         print(f'  no expert starts from the data set\'s own template "{own}": it is one of several in group "{holder.name}"')

@@ -6,7 +6,7 @@ import tarfile
 import zipfile
 from collections import defaultdict
 
-from ...utils import UserError, mkdir_if_missing, printable
+from basics import UserError, mkdir_if_missing, printable
 
 
 class Datum:
