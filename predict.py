@@ -120,6 +120,7 @@ class Predictor:
     """
 
     def __init__(self, run, classes=None, epoch=None, overrides=()):
+        from dassl.data import turns_photos
         from dassl.data.transforms import build_transform
         from dassl.engine import TRAINER_REGISTRY
 
@@ -137,7 +138,7 @@ class Predictor:
             self.transform = build_transform(cfg, is_train=False)
         self.trainer.set_model_mode("eval")
         self.router = getattr(getattr(self.trainer, "learner", None), "router", None)
-        self.batch_size = max(1, cfg.DATALOADER.TEST.BATCH_SIZE)
+        self.batch_size, self.upright = cfg.DATALOADER.TEST.BATCH_SIZE, turns_photos(cfg)
 
     def _check_classes(self, cfg):
         from dassl.engine import TRAINER_REGISTRY
@@ -196,7 +197,7 @@ class Predictor:
 
         from dassl.utils import read_image
 
-        batch = torch.stack([self.transform(read_image(path)) for path in paths]).to(self.trainer.device)
+        batch = torch.stack([self.transform(read_image(path, self.upright)) for path in paths]).to(self.trainer.device)
         routed, scores = self.router is not None, []  # the router's scores, as the prediction itself uses them
         hook = routed and self.router.register_forward_hook(lambda module, args, output: scores.append(output))
         try:

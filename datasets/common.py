@@ -90,6 +90,13 @@ class SplitDataset(DatasetBase):
         if self.counts[0] not in (0, len(self.all_classnames)):
             print(f"Note: {type(self).__name__} has {len(self.all_classnames)} classes here, {self.counts[0]} when complete")
         train, val = self.sample(cfg, train, val, test)
+        missing = set(self.all_classnames) - set(classnames_by_label(train))
+        if missing:
+            raise UserError(
+                f"{type(self).__name__}: the few-shot sample of {cfg.DATASET.NUM_SHOTS} images with seed {cfg.SEED} in "
+                f"{self.split_fewshot_dir} has no image of the class {min(missing)!r}; give it one, or delete the file to have "
+                "the sample drawn again"
+            )
         train, val, test = subsample_classes(train, val, test, subsample=cfg.DATASET.SUBSAMPLE_CLASSES)
         self.require_images((train, val, test))
         super().__init__(train_x=train, val=val or None, test=test)

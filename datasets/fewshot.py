@@ -117,7 +117,7 @@ def _read_cache(path, digest, train, val, image_dir):
         return None
     print(f"Loading preprocessed few-shot data from {path}")
     sampled = [_known_entries(cache["train"], "train", path, train, image_dir), val]
-    if val is not None and "val" in cache:
+    if val is not None and cache.get("val"):
         sampled[1] = _known_entries(cache["val"], "val", path, val, image_dir)
     return tuple(sampled)
 
@@ -146,7 +146,9 @@ def _read_published(path, train, val, test, image_dir):
     from dassl.utils import safe_pickle_load  # needs torch
 
     cache = safe_pickle_load(path, allow=PICKLED_DATUM)
-    parts = ("train",) if val is None else ("train", "val")
+    parts = ["train"]
+    if val or (val is not None and isinstance(cache, dict) and cache.get("val")):
+        parts.append("val")
     if not isinstance(cache, dict) or not all(isinstance(cache.get(part), list) for part in parts):
         raise UserError(f'{path} is not a few-shot cache: it must hold the lists "train" and "val"; {remedy}')
     known = {relative_path(item.impath, image_dir): item for item in (*train, *(val or []), *test)}
@@ -159,7 +161,7 @@ def _read_published(path, train, val, test, image_dir):
     moved = cache["train"] and cache["train"][0].impath != sampled["train"][0].impath
     if moved:
         print(f"Its paths, such as {cache['train'][0].impath!r}, are read below {image_dir}")
-    return sampled["train"], sampled.get("val")
+    return sampled["train"], sampled.get("val", val)
 
 
 def _reroot(item, place, known, names, image_dir):

@@ -5,7 +5,7 @@
       FOLDER: my_photos        # below DATASET.ROOT; without it, DATASET.ROOT is the folder
 
 Either `my_photos/<class>/*.jpg` (split 50/20/30 per class, kept in `my_photos/split.json`), or
-`my_photos/train/<class>/` and `my_photos/test/<class>/`, with or without `val`.
+`my_photos/train/<class>/` and `my_photos/test/<class>/`, with or without `val`. Files that are not used are counted.
 """
 
 import os
@@ -14,7 +14,14 @@ from basics import UserError
 from dassl.data.datasets import DATASET_REGISTRY
 
 from .common import SplitDataset, data_root
-from .splits import PARTS, Item, list_class_folders, list_images, read_class_folders, split_by_ratio
+from .listing import in_words, left_out, list_class_folders, list_images, no_images
+from .splits import PARTS, Item, read_class_folders, split_by_ratio
+
+PART_NAMES = {  # folder names, without regard to case
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+}
 
 
 @DATASET_REGISTRY.register()
@@ -22,7 +29,7 @@ class ImageFolder(SplitDataset):
     """A folder of class folders; labels follow their sorted order, class names are the folders' names."""
 
     image_folder = "."
-    ignored = ("split_fewshot",)
+    photos_upright = True
 
     def __init__(self, cfg):
         self.dataset_dir = cfg.DATASET.FOLDER
@@ -32,33 +39,95 @@ class ImageFolder(SplitDataset):
     def preflight(cls, cfg):
         """Raise UserError unless there is a folder of folders."""
         path = os.path.join(data_root(cfg), cfg.DATASET.FOLDER)
-        if not os.path.isdir(path) or not list_class_folders(path, cls.ignored):
+        if not os.path.isdir(path) or not list_class_folders(path):
             raise UserError(
                 f"ImageFolder: {path} (DATASET.FOLDER below DATASET.ROOT) must be a folder that holds a "
                 f"folder of images per class, or train/ and test/ with such folders in them"
             )
+        find_parts(path)
 
     def load_split(self):
         """The split of the folders where there are `train` and `test`, else that of the split file."""
-        folders = {part: os.path.join(self.image_dir, part) for part in PARTS}
-        if any(not os.path.isdir(folders[part]) or not list_class_folders(folders[part]) for part in ("train", "test")):
-            return super().load_split()
-        classes = list_class_folders(folders["train"])
-        return tuple(self._read_part(folders[part], classes) for part in PARTS)
+        parts = find_parts(self.image_dir)
+        if not parts:
+            split = super().load_split()
+            self._say_what_is_left_out(list_class_folders(self.image_dir), split)
+            return split
+        renamed = [f"{name}/ is read as {part}/" for part, name in parts.items() if name != part]
+        if renamed:
+            print(f"WARNING: {self.image_dir}: {', '.join(renamed)}")
+        others = [name for name in list_class_folders(self.image_dir) if name not in parts.values()]
+        if others:
+            print(f"WARNING: {self.image_dir}: only {', '.join(parts.values())} are used, not {', '.join(others)}")
+        classes = list_class_folders(os.path.join(self.image_dir, parts["train"]))
+        split = tuple(self._read_part(parts.get(part), parts["train"], classes) for part in PARTS)
+        self._say_what_is_left_out([os.path.join(p, c) for p in parts.values() for c in classes], split)
+        untested = set(classes) - {item.classname for item in split[2]}
+        if untested:
+            print(f"WARNING: {self.image_dir}: {len(untested)} class(es) have no test images, first {min(untested)!r}")
+        return split
 
     def make_split(self):
         """50/20/30 per class."""
-        return split_by_ratio(read_class_folders(self.image_dir, self.ignored))
+        return split_by_ratio(read_class_folders(self.image_dir))
 
-    def _read_part(self, folder, classes):
-        """Images of one part as Item; [] where there is no such folder."""
+    def _read_part(self, part, train, classes):
+        """Images of the part in the folder `part` as Item; [] where it is None."""
         data = []
-        for name in list_class_folders(folder) if os.path.isdir(folder) else ():
-            path = os.path.join(folder, name)
-            if name not in classes:
-                raise UserError(f"{path}: there is no class {name!r} in {self.image_dir}/train; add it there or remove it here")
+        for name in list_class_folders(os.path.join(self.image_dir, part)) if part else ():
+            path = os.path.join(self.image_dir, part, name)
             images = list_images(path)
+            if name not in classes:
+                raise UserError(
+                    f"{path} has {len(images)} image(s) of a class {name!r} that {os.path.join(self.image_dir, train)} lacks; "
+                    f"put training images of it there, or give both folders one name"
+                )
             if not images:
-                raise UserError(f"no images in the class folder {path}; fill it or remove it")
+                raise UserError(no_images(path))
             data.extend(Item(os.path.join(path, image), classes.index(name), name) for image in images)
         return data
+
+    def _say_what_is_left_out(self, folders, split):
+        """Count the files in class folders that are not used: no suffix of an image, sub-folders, not in the split file."""
+        used, found, new = {item.impath for data in split for item in data}, {}, []
+        for folder in folders:
+            path = os.path.join(self.image_dir, folder)
+            if not os.path.isdir(path):
+                continue
+            for kind, count in left_out(path).items():
+                found[kind] = found.get(kind, 0) + count
+            new += [image for name in list_images(path) if (image := os.path.join(path, name)) not in used]
+        if found:
+            print(f"WARNING: {self.image_dir}: not used are {in_words(found)}; images must lie directly in their class folder")
+        if new:
+            print(
+                f"WARNING: {len(new)} image(s) are not in {self.split_path}, first {new[0]}; move that file away to have all "
+                "images split anew"
+            )
+
+
+def find_parts(folder):
+    """{part: name of its folder} where a folder is divided into train, test and perhaps val; {} where it holds classes.
+
+    A part has class folders in it and no images directly: so there may be a class called "train".
+
+    Raises:
+        UserError: there are some parts without train or test, or two folders for one part.
+    """
+    parts = {}
+    for name in list_class_folders(folder):
+        part = next((part for part, names in PART_NAMES.items() if name.lower() in names), None)
+        path = os.path.join(folder, name)
+        if part is None or list_images(path) or not list_class_folders(path):
+            continue
+        if part in parts:
+            raise UserError(f"{folder} has two folders for {part}: {parts[part]} and {name}; put one of them elsewhere")
+        parts[part] = name
+    missing = [part for part in ("train", "test") if part not in parts]
+    if parts and missing:
+        raise UserError(
+            f"ImageFolder: {folder} has {', '.join(f'{name}/' for name in parts.values())} but no {' and no '.join(missing)}/: "
+            f"give it {' and '.join(f'{part}/<class>/' for part in missing)} with images, or put all images of a class into one "
+            "folder <class>/, and they are split 50/20/30"
+        )
+    return parts

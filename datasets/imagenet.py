@@ -16,8 +16,9 @@ from .annotations import read_lines
 from .common import SplitDataset, data_root
 from .fewshot import fewshot
 from .layout import download_command
+from .listing import list_class_folders, list_images
 from .sources import classnames_file
-from .splits import Item, list_class_folders, list_images
+from .splits import Item
 
 CLASSNAMES = "classnames.txt"
 
@@ -166,7 +167,7 @@ def read_folders(image_dir, folders, names):
     if extra:
         raise UserError(
             f"{os.path.join(image_dir, extra[0])} is no class of the training set (train has no such "
-            f"folder); add it to train or remove it here"
+            f"folder); add it to train, or take it out of here"
         )
     data = []
     for label, folder in enumerate(folders):

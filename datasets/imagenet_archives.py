@@ -7,7 +7,7 @@ from basics import UserError
 
 from .annotations import read_lines, read_mat
 from .fetch import wrong_checksum
-from .splits import list_class_folders, list_images
+from .listing import list_class_folders, list_images
 from .unpack import extract
 
 TRAIN, VAL, DEVKIT = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz"

@@ -6,8 +6,8 @@ from basics import UserError
 from dassl.data.datasets import DATASET_REGISTRY
 
 from .imagenet import ImageNetVariant, read_folders
+from .listing import list_class_folders
 from .sources import Source, classnames_file
-from .splits import list_class_folders
 
 
 @DATASET_REGISTRY.register()

@@ -10,11 +10,12 @@ import os
 import posixpath
 import random
 
-from basics import UserError, listdir_nohidden, read_json, write_json
+from basics import UserError, read_json, write_json
 from dassl.data.datasets import Datum
 
+from .listing import list_class_folders, list_images, no_images
+
 PARTS = ("train", "val", "test")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff", ".webp")
 # A split that we have to make is made with this seed whatever the run's seed is: otherwise the split, and with it the
 # samples of every later run, would depend on which seed happened to run first.
 SPLIT_SEED = 1
@@ -119,8 +120,10 @@ def read_split(filepath, path_prefix):
     """
     print(f"Reading split from {filepath}")
     data = read_json(filepath)
-    if not isinstance(data, dict) or any(part not in data for part in PARTS):
+    if not isinstance(data, dict) or any(part not in data for part in ("train", "test")):
         raise UserError(f'{filepath} is not a split file: it must be an object with the keys "train", "val" and "test"')
+    if data.get("val") is None:
+        data = {**data, "val": []}
     for part in PARTS:
         check_entries(data[part], part, filepath)
     for part in ("train", "test"):
@@ -145,7 +148,7 @@ def to_entries(data, path_prefix):
 
 def save_split(train, val, test, filepath, path_prefix):
     """Write a split file, atomically."""
-    split = {part: to_entries(data, path_prefix) for part, data in zip(PARTS, (train, val, test))}
+    split = {part: to_entries(data or [], path_prefix) for part, data in zip(PARTS, (train, val, test))}
     if keep(split, filepath):
         print(f"Saved split to {filepath}")
 
@@ -199,26 +202,14 @@ def split_by_ratio(groups, p_trn=0.5, p_val=0.2):
         rng.shuffle(items)
         n_train = round(len(items) * p_trn)
         n_val = round(len(items) * p_val)
+        if n_train > 1 and n_train + n_val == len(items):  # three images: one for each part
+            n_train -= 1
         if n_train < 1 or n_train + n_val >= len(items):
-            raise UserError(
-                f"{source} has {len(items)} image(s), too few to split into train, val and test; add images or remove the class"
-            )
+            raise UserError(f"{source} has {len(items)} image(s), too few to split into train, val and test; add images")
         train.extend(items[:n_train])
         val.extend(items[n_train : n_train + n_val])
         test.extend(items[n_train + n_val :])
     return train, val, test
-
-
-def list_images(folder):
-    """Sorted names of the image files directly in `folder`."""
-    return sorted(name for name in listdir_nohidden(folder) if name.lower().endswith(IMAGE_SUFFIXES))
-
-
-def list_class_folders(image_dir, ignored=()):
-    """Sorted names of the folders in `image_dir`, without hidden ones and those in `ignored`."""
-    return sorted(
-        name for name in listdir_nohidden(image_dir) if name not in ignored and os.path.isdir(os.path.join(image_dir, name))
-    )
 
 
 def read_class_folders(image_dir, ignored=(), new_names=None):
@@ -241,7 +232,7 @@ def read_class_folders(image_dir, ignored=(), new_names=None):
             for name in list_images(path)
         ]
         if not items:
-            raise UserError(f"no images in the class folder {path}; fill it or remove it")
+            raise UserError(no_images(path))
         groups.append((items, path))
     if not groups:
         raise UserError(f"no class folders in {image_dir}; each class needs a folder of images")
@@ -291,7 +282,7 @@ def subsample_classes(*args, subsample="all"):
     return tuple(
         [
             Item(impath=item.impath, label=relabel[item.label], domain=item.domain, classname=item.classname)
-            for item in data
+            for item in data or ()
             if item.label in relabel
         ]
         for data in args

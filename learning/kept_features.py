@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from basics import UserError
 from dassl.data import DatasetWrapper, SampleIndex, SharedBatchSampler, sampler_of, set_loader_epoch
-from dassl.utils import parallel
+from dassl.utils import READER, parallel
 from prompting.feature_cache import FeatureCache, arithmetic, describe, files_stamp, megabytes, module_hash
 
 from .image_side import resolved_learning
@@ -120,7 +120,7 @@ class ImageFeatures:
             "dataset": trainer.cfg.DATASET.NAME, "images": len(used), "batches": len(plan),
             "encoder": self.encoder_hash(), "precision": str(trainer.clip.dtype),
             "transform": describe(dataset.transform), "arithmetic": arithmetic(trainer.device), "samples": _hash(names),
-            "order": _hash(seeds),
+            "order": _hash(seeds), "reader": READER, "upright": dataset.upright,
         }  # fmt: skip
         kind = "training views" if views else f"{len(used):,} images"
 

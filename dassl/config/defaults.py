@@ -82,6 +82,10 @@ def _input():
     share = {"low": 0.0, "high": 1.0}
     return section(
         SIZE=key((224, 224), "height and width of the network's input in pixels", low=1, high=4096, length=2),
+        EXIF_ORIENTATION=key(
+            "auto", "turn images as their EXIF orientation says; auto: those of ImageFolder, not those of published data sets",
+            choices=("auto", "apply", "ignore"),
+        ),
         INTERPOLATION=key("bilinear", "how images are resized", choices=("bilinear", "bicubic", "nearest")),
         TRANSFORMS=key((), "augmentation and normalisation of training images (--transforms)", choices=TRANSFORMS, kind=str),
         NO_TRANSFORM=key(False, "deliver PIL images as they are, for a data set wrapper that transforms them itself"),

@@ -6,7 +6,7 @@ What needs torch is imported when it is first asked for: what is known of a data
 from importlib import import_module
 
 _NEEDS_TORCH = {
-    "data_manager": ("DataManager", "DatasetWrapper", "build_data_loader"),
+    "data_manager": ("DataManager", "DatasetWrapper", "build_data_loader", "turns_photos"),
     "samplers": ("SampleIndex", "SharedBatchSampler", "sampler_of", "set_loader_epoch"),
 }
 _MODULE_OF = {name: module for module, names in _NEEDS_TORCH.items() for name in names}

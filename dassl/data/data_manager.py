@@ -7,7 +7,8 @@ from torch.utils.data import Dataset as TorchDataset
 from torchvision import transforms as T
 
 from ..utils import UserError, parallel, read_image, seeded_rng
-from .datasets import build_dataset
+from .datasets import DATASET_REGISTRY, build_dataset
+from .readable import check_readable
 from .samplers import EpochSampler, SampleIndex, SharedBatchSampler, build_sampler
 from .transforms import INTERPOLATION_MODES, build_transform
 
@@ -76,6 +77,8 @@ class DataManager:
     def __init__(self, cfg, custom_tfm_train=None, custom_tfm_test=None, dataset_wrapper=None):
         with parallel.main_first():  # it may write splits and samples
             dataset = build_dataset(cfg)
+            if parallel.is_main():
+                check_readable(dataset, cfg, turns_photos(cfg))
         tfm_train = _transform(cfg, custom_tfm_train, is_train=True)
         tfm_test = _transform(cfg, custom_tfm_test, is_train=False)
 
@@ -142,6 +145,14 @@ def _transform(cfg, custom, is_train):
     return custom
 
 
+def turns_photos(cfg):
+    """Whether this run's images are turned as their EXIF orientation says."""
+    choice, name = cfg.INPUT.EXIF_ORIENTATION, cfg.DATASET.NAME
+    if choice != "auto":
+        return choice == "apply"
+    return name in DATASET_REGISTRY and getattr(DATASET_REGISTRY.get(name), "photos_upright", False)
+
+
 class DatasetWrapper(TorchDataset):
     """Loads and transforms the images of a list of Datum.
 
@@ -158,6 +169,7 @@ class DatasetWrapper(TorchDataset):
         self.is_train = is_train
         self.k_tfm = cfg.DATALOADER.K_TRANSFORMS if is_train else 1
         self.return_img0 = cfg.DATALOADER.RETURN_IMG0
+        self.upright = turns_photos(cfg)
         self._decoded = {}  # path → image; test images are read once, so they aren't kept
         self._room = cfg.DATALOADER.DECODED_MB * 2**20 if is_train else 0
         if self.k_tfm > 1 and transform is None:
@@ -188,7 +200,7 @@ class DatasetWrapper(TorchDataset):
         kept = self._decoded.get(path)
         if kept is not None:
             return kept.copy()  # a transform may write to it
-        img = read_image(path)
+        img = read_image(path, self.upright)
         size = img.width * img.height * 3
         if size <= self._room:
             self._room -= size

@@ -7,7 +7,8 @@ from importlib import import_module
 
 from basics import DamagedFileError, UserError, printable
 
-from . import logger, registry, tools
+from . import images, logger, registry, tools
+from .images import *
 from .logger import *
 from .registry import *
 from .tools import *
@@ -26,6 +27,7 @@ __all__ = [
     "DamagedFileError",
     "UserError",
     "printable",
+    *images.__all__,
     *logger.__all__,
     *registry.__all__,
     *tools.__all__,

@@ -8,7 +8,6 @@ import warnings
 
 import numpy as np
 import PIL
-from PIL import Image, UnidentifiedImageError
 
 from basics import (
     UserError,
@@ -20,6 +19,8 @@ from basics import (
     read_json,
     write_json,
 )
+
+from .images import read_image  # Dassl has it here
 
 __all__ = [
     "atomic_write",
@@ -83,17 +84,6 @@ def download_url(url, dst):
                 file.write(chunk)
     except (OSError, ValueError) as e:
         raise UserError(f"cannot download {url}: {e}; download it by other means and put it at {dst}") from e
-
-
-def read_image(path):
-    """Return the image file as a PIL image in RGB. UserError names a file that is missing or cannot be decoded."""
-    try:
-        with Image.open(path) as img:
-            return img.convert("RGB")
-    except FileNotFoundError as e:
-        raise UserError(f"image not found: {path}") from e
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
-        raise UserError(f"cannot read the image {path}: {e}") from e
 
 
 def collect_env_info():

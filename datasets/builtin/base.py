@@ -16,7 +16,7 @@ import tempfile
 from basics import UserError, read_json, write_json
 
 from ..common import Item, SplitDataset
-from ..splits import list_class_folders, list_images
+from ..listing import list_class_folders, list_images
 
 MANIFEST = "builtin.json"
 

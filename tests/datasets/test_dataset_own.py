@@ -89,7 +89,7 @@ def test_messages(folder, change, words, photos, build, tmp_path):
 
 def test_class_that_training_lacks(parted, build):
     write_image(parted / "test" / "wolf" / "1.jpg")
-    with pytest.raises(UserError, match="there is no class 'wolf' in .*train; add it there or remove it"):
+    with pytest.raises(UserError, match="has 1 image.* of a class 'wolf' that .*train lacks"):
         build("ImageFolder", FOLDER="photos")
 
 
@@ -174,3 +174,96 @@ def test_dataset_file_of_the_coop_family_is_picked_up(photos, build, make_cfg, t
         assert (len(dataset.train_x), len(dataset.val), len(dataset.test)) == sizes
         assert dataset.classnames == names
     quick_check(make_cfg("DroppedIn"))
+
+
+def fill(folder, classes=("fox", "owl"), n=4, suffix=".png"):
+    for label, name in enumerate(classes):
+        for i in range(n):
+            write_image(folder / name / f"{i}{suffix}", label)
+
+
+@pytest.mark.parametrize("names, sizes", [
+    (("Train", "Test"), (8, 0, 8)),
+    (("training", "testing"), (8, 0, 8)),
+    (("train", "valid", "test"), (8, 8, 8)),
+    (("TRAIN", "Validation", "TEST"), (8, 8, 8)),
+])  # fmt: skip
+def test_other_names_of_parts(names, sizes, build, tmp_path, capsys):
+    for name in names:
+        fill(tmp_path / "photos" / name)
+    dataset = build("ImageFolder", FOLDER="photos")
+    assert tuple(map(len, (dataset.train_x, dataset.val or [], dataset.test))) == sizes
+    assert f"{names[-2]}/ is read as" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("names, words", [
+    (("train", "val"), "has train/, val/ but no test/: give it test/<class>/"),
+    (("test",), "has test/ but no train/"),
+    (("train", "Training", "test"), "has two folders for train"),
+])  # fmt: skip
+def test_incomplete_parts(names, words, build, tmp_path):
+    for name in names:
+        fill(tmp_path / "photos" / name)
+    with pytest.raises(UserError) as error:
+        build("ImageFolder", FOLDER="photos")
+    assert words in str(error.value) and "remove" not in str(error.value)
+
+
+def test_a_class_called_train(build, tmp_path):
+    fill(tmp_path / "photos", ("train", "car"), 6)
+    assert build("ImageFolder", FOLDER="photos").classnames == ["car", "train"]
+
+
+def test_what_is_left_out_is_counted(photos, build, capsys):
+    for path in ("Heron/more/1.png", "Heron/more/deep/2.png"):
+        write_image(photos / path)
+    for path in ("Heron/a.heic", "red_kite/notes.txt", "red_kite/LICENSE", "Heron/.DS_Store"):
+        (photos / path).write_bytes(b"x")
+    build("ImageFolder", FOLDER="photos")
+    out = capsys.readouterr().out
+    for part in ("2 image(s) in sub-folders", "1 .heic file(s)", "1 .txt file(s)", "1 file(s) without a suffix"):
+        assert part in out
+    write_image(photos / "Heron" / "later.JPG")
+    build("ImageFolder", FOLDER="photos")
+    assert "1 image(s) are not in" in capsys.readouterr().out
+
+
+def test_class_whose_images_are_elsewhere(photos, build):
+    (photos / "wren").mkdir()
+    (photos / "wren" / "1.heic").write_bytes(b"x")
+    write_image(photos / "wren" / "more" / "1.png")
+    with pytest.raises(UserError, match=r"wren: it holds 1 .heic file\(s\), 1 image\(s\) in sub-folders; images"):
+        build("ImageFolder", FOLDER="photos")
+
+
+@pytest.mark.parametrize("suffix", [".jfif", ".JPG", ".Png", ".jpe"])
+def test_suffixes(suffix, build, tmp_path):
+    fill(tmp_path / "photos", n=6, suffix=suffix)
+    assert len(build("ImageFolder", FOLDER="photos").train_x) == 6
+
+
+@pytest.mark.parametrize("n, sizes", [(2, (1, 0, 1)), (3, (1, 1, 1)), (4, (2, 1, 1))])
+def test_small_classes(n, sizes, build, tmp_path):
+    fill(tmp_path / "photos", ("a",), n)
+    dataset = build("ImageFolder", FOLDER="photos")
+    assert tuple(map(len, (dataset.train_x, dataset.val or [], dataset.test))) == sizes
+
+
+def test_samples_are_no_class_wherever_they_lie(parted, build):
+    build("ImageFolder", FOLDER="photos/train", NUM_SHOTS=1)
+    assert (parted / "train" / "split_fewshot").is_dir()
+    assert build("ImageFolder", FOLDER="photos").classnames == ["fox", "owl"]
+
+
+@pytest.mark.parametrize("val", [[], None, "missing"])
+def test_no_validation_images(val, photos, build):
+    """Every reader takes what every writer writes: split file, sample of ours, published sample."""
+    build("ImageFolder", FOLDER="photos")
+    path = photos / "split.json"
+    split = json.loads(path.read_text())
+    split = {**split, "val": val} if val != "missing" else {k: v for k, v in split.items() if k != "val"}
+    path.write_text(json.dumps(split))
+    for _ in range(2):
+        dataset = build("ImageFolder", FOLDER="photos", NUM_SHOTS=2)
+        assert len(dataset.train_x) == 6 and not dataset.val
+        assert build("ImageFolder", FOLDER="photos", NUM_SHOTS=2, SUBSAMPLE_CLASSES="new").num_classes == 1

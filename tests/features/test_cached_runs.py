@@ -36,7 +36,7 @@ def cached(make_trainer, tmp_path, image_root):
 def images_read(monkeypatch):
     """List that the paths of the images are added to which are read."""
     paths, read = [], data_manager.read_image
-    monkeypatch.setattr(data_manager, "read_image", lambda path: (paths.append(path), read(path))[1])
+    monkeypatch.setattr(data_manager, "read_image", lambda path, upright: (paths.append(path), read(path))[1])
     return paths
 
 

@@ -5,6 +5,7 @@ import random
 import tarfile
 import zipfile
 from collections import defaultdict
+from numbers import Integral
 
 from basics import UserError, mkdir_if_missing, printable
 
@@ -51,6 +52,7 @@ class DatasetBase:
 
     dataset_dir = ""  # folder of the dataset within DATASET.ROOT
     domains = []  # names of all domains
+    photos_upright = False  # turn images as their EXIF orientation says, where INPUT.EXIF_ORIENTATION is auto
 
     def __init__(self, train_x=None, train_u=None, val=None, test=None):
         if not train_x:
@@ -59,11 +61,42 @@ class DatasetBase:
         self._train_u = train_u
         self._val = val
         self._test = test
+        self._check_labels()
         self._num_classes = self.get_num_classes(train_x)
         self._lab2cname, self._classnames = self.get_lab2cname(train_x)
         for name in self._classnames:
             if printable(name) != name or "\n" in name or "\t" in name:
                 raise UserError(f"dataset {type(self).__name__}: control character in the class name {name!r}; rename it")
+
+    def _check_labels(self):
+        """Raise UserError unless labels run from 0 without a gap in training, and mean the same everywhere else."""
+        where = f"dataset {type(self).__name__}: "
+        names = {}
+        for item in self._train_x:
+            self._check_name(names, item, "training", where)
+        odd = next((label for label in names if isinstance(label, bool) or not isinstance(label, Integral)), None)
+        if odd is not None:
+            raise UserError(f"{where}labels are whole numbers from 0, but there is {odd!r} ({names[odd]!r})")
+        found = sorted(names)
+        gap = next((label for label in range(len(found)) if label not in names), None)
+        if gap is not None:
+            shown = ", ".join(map(str, found[:6])) + (f", … {found[-1]}" if len(found) > 6 else "")
+            raise UserError(
+                f"{where}labels of the training images must run from 0 without a gap, but are {shown}: none has label {gap}"
+            )
+        for part, data in (("validation", self._val), ("test", self._test)):
+            for item in data or ():
+                if item.label not in names:
+                    raise UserError(f"{where}a {part} image has label {item.label!r}, which no training image has: {item.impath}")
+                self._check_name(names, item, part, where)
+
+    @staticmethod
+    def _check_name(names, item, part, where):
+        known = names.setdefault(item.label, item.classname)
+        if known != item.classname:
+            raise UserError(
+                f"{where}label {item.label} is called {known!r}, but {item.classname!r} for the {part} image {item.impath}"
+            )
 
     @property
     def train_x(self):

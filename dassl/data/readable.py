@@ -1,0 +1,83 @@
+"""Images that can't be read are found before training starts, not when an evaluation comes to them hours later.
+
+Every image of a run is decoded once; that it was is remembered in ``<DATASET.ROOT>/.checked`` for as long as paths, sizes
+and times of change stay the same.
+"""
+
+import hashlib
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+from tqdm import tqdm
+
+from basics import UserError, read_json, write_json
+
+from ..utils import probe_image
+
+FOLDER = ".checked"
+MANY_TRAINING_IMAGES = 100_000  # above this they are left out: the first epoch decodes them anyway
+
+
+def check_readable(dataset, cfg, upright):
+    """Raise UserError when images of ``dataset`` (a DatasetBase) can't be read; print how many EXIF would turn.
+
+    ``upright``: whether this run turns them.
+    """
+    train = dataset.train_x if len(dataset.train_x) <= MANY_TRAINING_IMAGES else []
+    paths = sorted({item.impath for data in (train, dataset.val, dataset.test) for item in data or ()})
+    with ThreadPoolExecutor(min(32, 4 * (os.cpu_count() or 1))) as pool:
+        stamps = list(pool.map(_stamp, paths))
+    digest = hashlib.sha256(repr(list(zip(paths, stamps))).encode("utf-8", "surrogateescape")).hexdigest()
+    memory = os.path.join(os.path.expanduser(cfg.DATASET.ROOT), FOLDER, f"{digest[:32]}.json")
+    oriented = _remembered(memory)
+    if oriented is None:
+        oriented = sum(_probe_all(paths))
+        try:
+            write_json({"images": len(paths), "with_exif_orientation": oriented}, memory)
+        except UserError:  # a read-only data folder: checked again next time
+            pass
+    if oriented:
+        what = "they are turned as it says" if upright else "they stay as they are stored, as in published code"
+        print(f"Note: {oriented} of {len(paths)} images have an EXIF orientation; {what} (INPUT.EXIF_ORIENTATION)")
+
+
+def _stamp(path):
+    try:
+        info = os.stat(path)
+    except OSError:
+        return None
+    return info.st_size, info.st_mtime_ns
+
+
+def _remembered(memory):
+    if not os.path.isfile(memory):
+        return None
+    try:
+        oriented = read_json(memory)["with_exif_orientation"]
+    except (UserError, KeyError, TypeError):
+        return None
+    return oriented if isinstance(oriented, int) else None
+
+
+def _probe_all(paths):
+    """Whether EXIF turns it, for each image; UserError that names the first ones that can't be read."""
+    if len(paths) > 1000:
+        print(f"Reading {len(paths):,} images once, to see that all can be read")
+    found, errors = [], []
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        results = tqdm(pool.map(_probe, paths), total=len(paths), unit=" images", leave=False, disable=not sys.stderr.isatty())
+        for oriented, error in results:
+            found.append(oriented)
+            errors += [error] if error else []
+    if errors:
+        more = f"; {len(errors)} images can't be read (`python -m datasets.check` lists them)" if len(errors) > 1 else ""
+        raise UserError(errors[0] + more)
+    return found
+
+
+def _probe(path):
+    try:
+        return probe_image(path), ""
+    except UserError as error:
+        return False, str(error)
