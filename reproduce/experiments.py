@@ -9,13 +9,10 @@ from dataclasses import dataclass
 
 from basics import UserError
 from reproduce import recipes
+from reproduce.kinds import Ablation, BaseToNew, Experiment, FewShot, Generalisation, Routes, Sweep, Timed, Transfer, ZeroShot
+from reproduce.paper import ELEVEN, FOUR
 from reproduce.runs import MACHINE_KEYS, Run
 
-ELEVEN = (  # in Table 1's order
-    "imagenet", "caltech101", "oxford_pets", "stanford_cars", "oxford_flowers", "food101", "fgvc_aircraft", "sun397", "dtd",
-    "eurosat", "ucf101",
-)  # fmt: skip
-FOUR = ("caltech101", "eurosat", "ucf101", "oxford_flowers")
 VARIANTS_OF_IMAGENET = ("imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r")
 RECIPES = ("paper", "released")
 SWITCHES = {  # what MoCoOp's recipes say themselves: a row with these values is the plain recipe
@@ -55,23 +52,6 @@ class Row:
         return tuple(opts)
 
 
-@dataclass(frozen=True)
-class Experiment:
-    """A table or figure.
-
-    setting: base2new, fewshot, crossdataset or zeroshot. source: where crossdataset trains; datasets: where it tests.
-    """
-
-    name: str
-    caption: str
-    setting: str
-    datasets: tuple
-    rows: tuple
-    shots: tuple = (16,)
-    source: str = ""
-    backbone: str = "ViT-B/16"
-
-
 def methods(*names):
     return tuple(Row({"ZeroshotCLIP": "CLIP"}.get(name, name), name) for name in names)
 
@@ -89,31 +69,26 @@ LADDER = (
     Row("+ L_text"),
 )
 EXPERIMENTS = {e.name: e for e in (
-    Experiment("table1", "Base-to-new generalisation, 16 shots", "base2new", ELEVEN,
-               methods("ZeroshotCLIP", "CoOp", "CoCoOp", "ProGrad", "KgCoOp", "MoCoOp")),
-    Experiment("table2", "Components added one by one: mixture, router loss, text loss", "base2new", FOUR, LADDER),
-    Experiment("table3", "Number of experts that the router selects", "base2new", FOUR,
-               tuple(Row(str(k), switches=("TOP_K", str(k))) for k in (2, 3, 4))),
-    Experiment("table4", "Grouping of the hard templates", "base2new", FOUR,
-               (Row("random", switches=("GROUPING", "random"), regrouped=True), Row("semantic"))),
-    Experiment("table5", "Router loss", "base2new", FOUR,
-               tuple(Row(loss, switches=("ROUTER_LOSS", loss)) for loss in ("mse", "kl"))),
-    Experiment("table6", "Accuracy and time of inference", "base2new", ("caltech101",),
-               methods("CoOp", "CoCoOp", "MoCoOp")),
-    Experiment("table7", "Number of experts", "base2new", FOUR,
-               tuple(Row(str(n), experts=n) for n in (3, 5, 6, 8))),
-    Experiment("fig3", "Few-shot learning", "fewshot", ELEVEN,
-               methods("LinearProbe", "CoOp", "ProGrad", "MoCoOp"), (1, 2, 4, 8, 16), backbone="RN50"),
-    Experiment("fig4", "Weights of the router loss (λ1) and of the text loss (λ2)", "base2new", FOUR,
-               sweep("λ1", "LAMBDA_ROUTER", (0, 0.5, 1, 1.5, 2, 5), "ROUTER_LOSS")
-               + sweep("λ2", "LAMBDA_TEXT", (0, 1, 3, 4, 5, 6, 10), "TEXT_LOSS")),
-    Experiment("fig5", "Where the router sends images", "base2new", FOUR, (Row("MoCoOp"),)),
-    Experiment("zeroshot", "Zero-shot CLIP", "zeroshot", ELEVEN, methods("ZeroshotCLIP", "ZeroshotCLIP2")),
-    Experiment("crossdataset", "Trained on all classes of one dataset, tested on others", "crossdataset",
-               ELEVEN[1:], methods("ZeroshotCLIP", "CoOp", "CoCoOp", "KgCoOp", "ProGrad", "MoCoOp"), source="imagenet"),
-    Experiment("generalisation", "Domain generalisation: tested on variants of the training set", "crossdataset",
-               VARIANTS_OF_IMAGENET, methods("ZeroshotCLIP", "CoOp", "CoCoOp", "KgCoOp", "ProGrad", "MoCoOp"),
-               source="imagenet"),
+    BaseToNew("table1", "Base-to-new generalisation, 16 shots", ELEVEN,
+              methods("ZeroshotCLIP", "CoOp", "CoCoOp", "ProGrad", "KgCoOp", "MoCoOp")),
+    BaseToNew("table2", "Components added one by one: mixture, router loss, text loss", FOUR, LADDER),
+    Ablation("table3", "Number of experts that the router selects", FOUR,
+             tuple(Row(str(k), switches=("TOP_K", str(k))) for k in (2, 3, 4))),
+    Ablation("table4", "Grouping of the hard templates", FOUR,
+             (Row("random", switches=("GROUPING", "random"), regrouped=True), Row("semantic"))),
+    Ablation("table5", "Router loss", FOUR, tuple(Row(loss, switches=("ROUTER_LOSS", loss)) for loss in ("mse", "kl"))),
+    Timed("table6", "Accuracy and time of inference", ("caltech101",), methods("CoOp", "CoCoOp", "MoCoOp")),
+    Ablation("table7", "Number of experts", FOUR, tuple(Row(str(n), experts=n) for n in (3, 5, 6, 8))),
+    FewShot("fig3", "Few-shot learning", ELEVEN, methods("LinearProbe", "CoOp", "ProGrad", "MoCoOp"), backbone="RN50"),
+    Sweep("fig4", "Weights of the router loss (λ1) and of the text loss (λ2)", FOUR,
+          sweep("λ1", "LAMBDA_ROUTER", (0, 0.5, 1, 1.5, 2, 5), "ROUTER_LOSS")
+          + sweep("λ2", "LAMBDA_TEXT", (0, 1, 3, 4, 5, 6, 10), "TEXT_LOSS")),
+    Routes("fig5", "Where the router sends images", FOUR, (Row("MoCoOp"),)),
+    ZeroShot("zeroshot", "Zero-shot CLIP", ELEVEN, methods("ZeroshotCLIP", "ZeroshotCLIP2")),
+    Transfer("crossdataset", "Trained on all classes of one dataset, tested on others", ELEVEN[1:],
+             methods("ZeroshotCLIP", "CoOp", "CoCoOp", "KgCoOp", "ProGrad", "MoCoOp"), source="imagenet"),
+    Generalisation("generalisation", "Domain generalisation: tested on variants of the training set", VARIANTS_OF_IMAGENET,
+                   methods("ZeroshotCLIP", "CoOp", "CoCoOp", "KgCoOp", "ProGrad", "MoCoOp"), source="imagenet"),
 )}  # fmt: skip
 
 
@@ -171,22 +146,17 @@ class Selection:
         opts = row.changes(source or dataset, self.recipe) + own + concerning(row.trainer, self.opts)
         return Run(kind, dataset, row.trainer, cfg, seed, shots, subsample, source, opts, variant_name(opts))
 
+    def seeds_of(self, row):
+        """The seeds that a row has: one for zero-shot, where they change nothing."""
+        return self.seeds[:1] if row.trainer in recipes.ZEROSHOT_TRAINERS else self.seeds
+
     def cells(self, row, dataset):
         """{column: [Run of each seed]} that a row needs on a dataset."""
-        experiment, zero = self.experiment, row.trainer in recipes.ZEROSHOT_TRAINERS
-        seeds = self.seeds[:1] if zero else self.seeds
-        if experiment.setting == "zeroshot":
-            return {c: [self.run("zeroshot", row, dataset, 1, subsample=c)] for c in ("base", "new", "all")}
-        if experiment.setting == "fewshot":
-            return {str(n): [self.run("fewshot", row, dataset, seed, n) for seed in seeds] for n in experiment.shots}
-        if experiment.setting == "crossdataset":
-            if zero:
-                return {"accuracy": [self.run("zeroshot", row, dataset, 1)]}
-            if dataset == experiment.source:
-                return {"accuracy": [self.run("xd_train", row, dataset, seed) for seed in seeds]}
-            return {"accuracy": [self.run("xd_test", row, dataset, seed, source=experiment.source) for seed in seeds]}
-        kinds = {"base": "base2new_train", "new": "base2new_test"}
-        return {c: [self.run(kind, row, dataset, seed) for seed in seeds] for c, kind in kinds.items()}
+        return self.experiment.cells(self, row, dataset)
+
+    def document(self, out, command):
+        """Document of what lies below `out`. command: (row, runs) -> the command that makes them."""
+        return self.experiment.document(self, out, command)
 
     def runs(self):
         """All runs, each once, trainings before what evaluates them; those of a row stand together."""

@@ -1,13 +1,9 @@
-"""Figures 3 and 4 as pictures fit to print; Figure 5's are drawn by `reproduce.route`."""
+"""Curves of documents as pictures fit to print."""
 
-import shutil
 from pathlib import Path
 
-from basics import UserError, atomic_write
-from reproduce.experiments import Selection
-from reproduce.routing_job import Routing
+from basics import atomic_write
 
-DRAWN = ("fig3", "fig4", "fig5")
 PICTURES = ("pdf", "png", "svg")
 STYLES = (("tab:grey", "s", "--"), ("tab:blue", "o", "-"), ("tab:green", "^", "-"), ("tab:red", "*", "-"),
           ("tab:purple", "D", "-"), ("tab:brown", "v", "-"))  # fmt: skip
@@ -15,51 +11,29 @@ PRINT = {"font.size": 8, "axes.titlesize": 9, "legend.fontsize": 8, "pdf.fonttyp
          "axes.grid": True, "grid.alpha": 0.3, "lines.linewidth": 1.2, "lines.markersize": 4}  # fmt: skip
 
 
-def draw(selection: Selection, document, out, file=None):
-    """Draw a figure into `file`, or as PDF and PNG into <out>/figures; returns the files, none without results."""
+def draw(selection, document, panels, out, file=None):
+    """Draw the panels of a figure into `file`, or as PDF and PNG into <out>/figures; returns the files, none without results."""
     name = selection.experiment.name
     names = "-".join(selection.datasets) if set(selection.datasets) != set(selection.experiment.datasets) else ""
     stem = "-".join(filter(None, (name, names, selection.recipe if selection.recipe != "paper" else "")))
-    if name == "fig5":
-        return copies(selection, out, file)
     if not any(cell.ours is not None for block in document.blocks for _, cells in block.rows for cell in cells):
         return []
     files = [file] if file else [Path(out) / "figures" / f"{stem}.{kind}" for kind in ("pdf", "png")]
     for target in files:
-        content = picture(document, target.suffix[1:])
+        content = picture(panels, target.suffix[1:])
         with atomic_write(target) as stream:
             stream.write(content)
     return files
 
 
-def copies(selection, out, file):
-    """Figure 5: the pictures that `reproduce.route` has drawn, one a dataset."""
-    found = []
-    for row in selection.rows:
-        for dataset in selection.datasets:
-            routing = Routing(selection.run("base2new_train", row, dataset, selection.seeds[0]))
-            if routing.result(out) is not None:
-                found += sorted(routing.directory(out).glob("routing.p*"))
-    if file is None or not found:
-        return found
-    if len(selection.datasets) > 1 or file.suffix not in (".png", ".pdf"):
-        raise UserError(f"--out {file}: Figure 5 is one .png or .pdf for each dataset; name one dataset")
-    shutil.copyfile(next(f for f in found if f.suffix == file.suffix), file)
-    return [file]
-
-
-def picture(document, kind):
-    """Bytes of the picture of a document of Figure 3 or 4: a panel a block, in the order of the blocks."""
+def picture(panels, kind):
+    """Bytes of a picture. panels: (Block, symbol of the weight that its rows sweep, or "" for curves over shots)."""
     import io
 
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    panels = []
-    for block in document.blocks:
-        panels += [(block, symbol) for symbol in ("λ1", "λ2")] if document.name == "fig4" else [(block, "")]
-    panels = [p for p in panels if p[1] == "" or any(name.startswith(p[1]) for name, _ in p[0].rows)]
     columns = min(len(panels), 4)
     lines = -(-len(panels) // columns)
     with matplotlib.rc_context(PRINT):

@@ -6,10 +6,9 @@ from html import escape
 from pathlib import Path
 
 from basics import UserError, write_text
-from reproduce import facts, figures, router_use, scores, timing
+from reproduce import facts, router_use
 from reproduce.experiments import EXPERIMENTS, RECIPES, Selection, rows_of
 from reproduce.render import Footnotes, ours_text, paper_text, title
-from reproduce.routing_job import Routing
 from reproduce.single import output_folder
 
 STYLE = """
@@ -46,51 +45,14 @@ def add_arguments(commands):
     )
 
 
-def candidates(experiment):
-    """Selections' (experiment, datasets): the paper's datasets, then the built-in ones, which mean nothing together."""
-    builtin = [d for d in facts.dataset_stems() if facts.is_builtin(d)]
-    plain, shifted = [d for d in builtin if facts.family(d) == d], [d for d in builtin if facts.family(d) != d]
-    yield experiment, ((experiment.source,) if experiment.source else ()) + experiment.datasets
-    if experiment.name == "generalisation":
-        for source in dict.fromkeys(map(facts.family, shifted)):
-            yield dataclasses.replace(experiment, source=source), (source, *(d for d in shifted if facts.family(d) == source))
-    elif experiment.name == "crossdataset":
-        yield dataclasses.replace(experiment, source="letters"), ("letters", *(d for d in plain if d != "letters"))
-    else:
-        yield experiment, tuple(plain)
-
-
 def selections(seeds, recipe, opts, out):
     """Selections of which something is finished, each of the datasets that have something."""
     for listed in EXPERIMENTS.values():
-        for experiment, datasets in candidates(listed):
+        for experiment, datasets in listed.candidates():
             whole = Selection(experiment, datasets, rows_of(experiment, recipe), tuple(seeds), recipe, opts)
-            there = tuple(d for d in datasets if has_result(whole, d, out))
+            there = tuple(d for d in datasets if experiment.has_result(whole, d, out))
             if there and there != (experiment.source,):
                 yield dataclasses.replace(whole, datasets=there)
-
-
-def has_result(selection, dataset, out):
-    """Whether a run is finished that this experiment has for itself (Tables 1, 2: any)."""
-    name, rows = selection.experiment.name, selection.rows
-    if name == "fig5":
-        routings = [Routing(selection.run("base2new_train", row, dataset, selection.seeds[0])) for row in rows]
-        return any(routing.result(out) for routing in routings)
-    if name == "table6":
-        return timing.seconds_a_batch(out, dataset, "MoCoOp") is not None
-    try:
-        if name in ("table3", "table4", "table5", "table7"):
-            rows = [row for row in rows if row.changes(dataset, selection.recipe)]
-        elif name == "fig4":  # whose ends are Table 2's
-            rows = [row for row in rows if any("LAMBDA" in key for key in row.changes(dataset, selection.recipe))]
-        return any(
-            (run.directory(out) / "results.json").is_file()
-            for row in rows
-            for runs in selection.cells(row, dataset).values()
-            for run in runs
-        )
-    except UserError:  # no template files of these numbers of experts for this dataset
-        return False
 
 
 def table_html(block, footnotes):
@@ -114,29 +76,12 @@ def table_html(block, footnotes):
     )
 
 
-def image_html(content, kind, alt):
+def picture_html(picture):
     """A picture inside the page. Vector drawings stand in an <img>, where nothing in them can run."""
-    mime = {"svg": "image/svg+xml", "png": "image/png"}[kind]
-    return f'<img alt="{escape(alt)}" src="data:{mime};base64,{base64.b64encode(content).decode()}">\n'
-
-
-def routing_html(selection, out):
-    """Figure 5's pictures and, as text, which experts were mixed for each image."""
-    parts = []
-    for row in selection.rows:
-        for dataset in selection.datasets:
-            routing = Routing(selection.run("base2new_train", row, dataset, selection.seeds[0]))
-            picture, result = routing.directory(out) / "routing.png", routing.result(out)
-            if result is None or not picture.is_file():
-                continue
-            parts.append(image_html(picture.read_bytes(), "png", routing.label) + "<ul>")
-            for image in result["images"]:
-                chosen = "; ".join(f"{e['name']} (“{e['template']}”) {e['mixing']:.2f}" for e in image["experts"] if e["chosen"])
-                parts.append(
-                    f"<li>{escape(image['truth'])}, taken for {escape(image['classes'][0]['name'])}: {escape(chosen)}</li>"
-                )
-            parts.append("</ul>")
-    return "\n".join(parts)
+    mime = {"svg": "image/svg+xml", "png": "image/png"}[picture.kind]
+    content = base64.b64encode(picture.content).decode()
+    lines = "".join(f"<li>{escape(line)}</li>\n" for line in picture.lines)
+    return f'<img alt="{escape(picture.about)}" src="data:{mime};base64,{content}">\n' + (f"<ul>{lines}</ul>" if lines else "")
 
 
 def router_html(rows):
@@ -157,12 +102,8 @@ def router_html(rows):
 def section(selection, document, out, anchor):
     """HTML of one table or figure."""
     footnotes = Footnotes()
-    name = selection.experiment.name
     parts = [f'<section id="{anchor}"><h2>{escape(heading(selection, document))}</h2>']
-    if name == "fig5":
-        parts.append(routing_html(selection, out))
-    elif name in figures.DRAWN:
-        parts.append(image_html(figures.picture(document, "svg"), "svg", title(document)))
+    parts += map(picture_html, selection.experiment.illustrations(selection, document, out))
     parts += [table_html(block, footnotes) for block in document.blocks]
     parts.append(router_html(router_use.rows(selection, out)))
     notes = [f"[{mark}] {text}" for mark, text in footnotes.lines()] + [f"{text}." for text in document.notes]
@@ -189,7 +130,7 @@ def page(seeds, recipe, pairs, out):
         raise UserError(f"nothing to report: no finished run of a table or figure in {out}")
     links, sections = [], []
     for number, selection in enumerate(chosen):
-        document = scores.document(selection, out, command_for(pairs, selection))
+        document = selection.document(out, command_for(pairs, selection))
         links.append(
             f'<a href="#s{number}">{escape(heading(selection, document).split(". ")[0])}'
             f"{' (built-in)' if any(map(facts.is_builtin, selection.datasets)) else ''}</a>"

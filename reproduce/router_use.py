@@ -10,7 +10,7 @@ COLUMNS = ("entropy", "of the target", "most frequent choice", "its share", "ima
 def rows(selection, out):
     """(name, values of COLUMNS as text) of each MoCoOp row and data set: means over seeds; the choice is the first seed's."""
     found = []
-    for row in selection.rows if selection.experiment.setting != "crossdataset" else ():
+    for row in selection.rows if not selection.experiment.source else ():
         for dataset in selection.datasets if row.trainer == "MoCoOp" else ():
             for column, runs in selection.cells(row, dataset).items():
                 results = [run.result(out) for run in runs]

@@ -4,11 +4,9 @@ import statistics
 
 from reproduce import facts, paper, timing
 from reproduce.document import Block, Cell, Document, Missing
-from reproduce.experiments import ELEVEN
 from reproduce.facts import printed_name
+from reproduce.paper import ELEVEN
 from reproduce.results import harmonic_mean, std
-from reproduce.routing_job import Routing
-from reproduce.routing_job import blocks as routing_blocks
 from reproduce.runs import check_same_settings
 
 BASE_NEW = ("base", "new", "H", "mean of H")
@@ -82,10 +80,10 @@ def average(columns, rows, wanted, printed=None):
     ]
 
 
-def base_new_document(selection, out):
+def base_new_blocks(selection, out):
     """Table 1-7's and Figure 4's values: a block a dataset, and their average."""
     experiment, accuracy = selection.experiment, Accuracies(out)
-    columns = BASE_NEW + ((TIME_COLUMN,) if experiment.name == "table6" else ())
+    columns = experiment.columns
     blocks, wanted = [], {}
     for dataset in selection.datasets:
         rows = []
@@ -112,7 +110,7 @@ def base_new_document(selection, out):
 
 def few_shot_blocks(selection, out):
     """Figure 3's values: a block a dataset, a column for each number of shots, and their average."""
-    accuracy, columns = Accuracies(out), tuple(str(n) for n in selection.experiment.shots)
+    accuracy, columns = Accuracies(out), selection.experiment.columns
     blocks = []
     for dataset in selection.datasets:
         rows = []
@@ -131,10 +129,9 @@ def few_shot_blocks(selection, out):
 
 def accuracy_blocks(selection, out):
     """Zero-shot and transfer: a column a dataset, and the average of the targets."""
-    accuracy, setting = Accuracies(out), selection.experiment.setting
-    parts = ("base", "new", "all") if setting == "zeroshot" else ("accuracy",)
+    accuracy = Accuracies(out)
     blocks = []
-    for part in parts:
+    for part in selection.experiment.columns:
         rows = []
         for row in selection.rows:
             cells = []
@@ -152,14 +149,7 @@ def accuracy_blocks(selection, out):
 def document(selection, out, command):
     """Document of a selection from what lies below `out`. command: (row, runs) -> the command that makes them."""
     experiment = selection.experiment
-    if experiment.name == "fig5":
-        return routing_document(selection, out, command)
-    if experiment.setting == "fewshot":
-        blocks = few_shot_blocks(selection, out)
-    elif experiment.setting == "base2new":
-        blocks = base_new_document(selection, out)
-    else:
-        blocks = accuracy_blocks(selection, out)
+    blocks = experiment.blocks(selection, out)
     absent = {}
     for run, row in selection.runs().items():
         if run.result(out) is None:
@@ -177,24 +167,11 @@ def caption(selection):
     return f"{selection.experiment.caption}, {' and '.join(models)}"
 
 
-def routing_document(selection, out, command):
-    """Figure 5's values."""
-    routings = [
-        (row, Routing(selection.run("base2new_train", row, dataset, selection.seeds[0])))
-        for row in selection.rows
-        for dataset in selection.datasets
-    ]
-    missing = [Missing(row.name, (routing,), command(row, [routing])) for row, routing in routings if routing.result(out) is None]
-    blocks = routing_blocks([routing for _, routing in routings], out)
-    notes = ("weights of all experts in per cent; left the true class, right the likeliest",)
-    return Document(selection.experiment.name, caption(selection), blocks, notes, missing)
-
-
 def paper_document(experiment):
     """A printed table by itself."""
     rows = paper.tables().get(experiment.name, {})
     datasets = list(dict.fromkeys(dataset for cells in rows.values() for dataset in cells))
-    columns = ("base", "new", "H") + ((TIME_COLUMN,) if experiment.name == "table6" else ())
+    columns = tuple(column for column in experiment.columns if column != BASE_NEW[-1])
     blocks = []
     for dataset in datasets:
         lines = []

@@ -8,8 +8,9 @@ import sys
 
 import pytest
 
-from reproduce import facts, recipes, scores, tables
+from reproduce import facts, recipes, tables
 from reproduce.__main__ import main
+from reproduce.document import Block, Cell, Document
 from reproduce.experiments import EXPERIMENTS, own_experts, variant_name
 
 
@@ -168,11 +169,11 @@ def test_average_has_the_h_of_the_averages_and_only_where_all_are_there(out):
     selection = select("table1", "--methods", "CoOp", "--seeds", "1")
     for i, run in enumerate(selection.runs()):
         finish(out, run, 90.0 - i)
-    document = scores.document(selection, out, lambda row, runs: "")
+    document = selection.document(out, lambda row, runs: "")
     base, new, h, _ = document.blocks[0].rows[0][1]
     assert h.ours == pytest.approx(2 * base.ours * new.ours / (base.ours + new.ours)) and h.paper == 74.60
     (next(iter(selection.runs())).directory(out) / "results.json").unlink()
-    document = scores.document(selection, out, lambda row, runs: "")
+    document = selection.document(out, lambda row, runs: "")
     assert document.blocks[0].rows[0][1][0].ours is None and document.blocks[2].rows[0][1][0].ours is not None
 
 
@@ -219,11 +220,11 @@ def test_output_files(out, tmp_path, capsys):
 
 
 def test_colour_on_a_terminal_only():
-    cell = scores.Cell(ours=80.0, paper=81.0)
+    cell = Cell(ours=80.0, paper=81.0)
     assert (
-        tables.render(
-            scores.Document("table1", "", [scores.Block("D", ("base",), [("CoOp", [cell])])]), "text", colour=True
-        ).count("\033[31m-1.00")
+        tables.render(Document("table1", "", [Block("D", ("base",), [("CoOp", [cell])])]), "text", colour=True).count(
+            "\033[31m-1.00"
+        )
         == 1
     )
 
