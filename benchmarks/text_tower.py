@@ -12,17 +12,20 @@ second), of which --peak-tflops gives the share of the device's peak.
 """
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from tabulate import tabulate
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
 from basics import program, write_json
 from basics.program import Parser
 from benchmarks.measure import kept_bytes, median_times, relative_error
-from prompting import build_plan, context_programs, soft_parts, template_programs, unit
+from prompting import Insertions, build_plan, context_programs, learned, soft_parts, template_programs, unit
+from prompting.insertions import NOTHING
 from prompting.reference import encode_reference
 from prompting.tower import TextTower
 
@@ -42,15 +45,24 @@ EXPERTS = ["a centered satellite photo of {}.", "a photo of a {}.", "a photo of 
 
 
 class Case:
-    """A plan, its learned vectors, and whether gradients are asked for."""
+    """A plan, its learned vectors, what is inserted into the layers, and whether gradients are asked for.
 
-    def __init__(self, name, names, programs, num_learned, train=True, copies=1):
+    later: as in ``build_plan``. insertions: function (width) -> Insertions, or None.
+    """
+
+    def __init__(self, name, names, programs, num_learned, train=True, copies=1, later=None, insertions=None):
         self.name, self.classes, self.train = name, len(names), train
         self.programs, self.num_learned, self.copies = programs, num_learned * copies, copies
-        self.per_copy = num_learned
+        self.per_copy, self.later, self.new_insertions = num_learned, later, insertions
+        self.insertions = NOTHING
 
     def build(self, width, device, dtype, padding_allowance):
-        plan = build_plan(self.programs, padding_allowance).to(device)
+        plan = build_plan(self.programs, padding_allowance, later=self.later).to(device)
+        if self.new_insertions:
+            made = self.new_insertions(width)
+            made.modules().to(device, dtype)  # the modules themselves are moved
+            rows = {layer: r.to(device, dtype).requires_grad_() for layer, r in made.rows.items()}
+            self.insertions = replace(made, rows=rows)
         self.plan = plan.tile(self.copies, self.per_copy) if self.copies > 1 else plan
         self.learned = (torch.randn(self.num_learned, width, device=device, dtype=dtype) * 0.02).requires_grad_(self.train)
         shape = (self.plan.num_groups, self.plan.num_classes, width)
@@ -58,12 +70,15 @@ class Case:
 
     def step(self, encode):
         """One step with ``encode(plan, learned)``: unit features and the gradient of a random linear loss of them."""
-        self.learned.grad = None
+        wanted = [self.learned, *self.insertions.rows.values(), *self.insertions.modules().parameters()]
+        for tensor in wanted:
+            tensor.grad = None
         with torch.set_grad_enabled(self.train):
-            features = unit(encode(self.plan, self.learned))
-            if self.train:
-                (features * self.direction).sum().backward()
-        return features.detach(), self.learned.grad
+            features = unit(encode(self.plan, self.learned, insertions=self.insertions))
+            if not self.train:
+                return (features,)
+            (features * self.direction).sum().backward()
+        return features.detach(), *(tensor.grad for tensor in wanted if tensor.grad is not None)
 
 
 def make_cases(every=False):
@@ -80,6 +95,7 @@ def make_cases(every=False):
             Case(f"KgCoOp, 4 vectors, {size}, train", names, words, 4),
             Case(f"CoCoOp, batch 1, {size}, train", names, words, 4),
             Case(f"CoCoOp, batch 4, {size}, evaluation", names, words, 4, train=False, copies=4),
+            *inserted_cases(names, size),
         ]
         if every:
             for position in ("middle", "front"):
@@ -99,6 +115,39 @@ def make_cases(every=False):
     return cases
 
 
+class Adapter(nn.Module):
+    """D -> ``hidden`` -> D beside a block, as in MMA; without the step in between (LoRA) also on one projection."""
+
+    def __init__(self, width, hidden, act=torch.relu, bias=True):
+        super().__init__()
+        self.down, self.up, self.act = nn.Linear(width, hidden, bias), nn.Linear(hidden, width, bias), act
+
+    def forward(self, x):
+        return self.up(self.act(self.down(x)))
+
+
+def inserted_cases(names, size):
+    """What methods put into the layers, at the published layers and sizes."""
+    deep, hidden, rank, n = range(1, 9), 32, 2, 5
+    two, four = context_programs(names, 2), context_programs(names, 4)
+    own = [[0, *(learned(4 * c + k) for k in range(4)), *range(5, len(p))] for c, p in enumerate(four)]
+    joined = [[0, *map(learned, range(n)), *range(1, len(p))] for p in four]
+    rows = lambda layers, n: lambda D: Insertions(rows={i: 0.02 * torch.randn(n, D) for i in layers})  # noqa: E731
+    beside = lambda D: {i: Adapter(D, hidden) for i in range(4, 12)}  # noqa: E731
+    both = lambda D: replace(rows(deep, 2)(D), beside=beside(D))  # noqa: E731
+    lora = lambda D: {i: {name: Adapter(D, rank, nn.Identity(), False) for name in "qkv"} for i in range(12)}  # noqa: E731
+    return [
+        Case(f"Deep prompts in 9 layers (MaPLe), {size}, train", names, [two], 2, insertions=rows(deep, 2)),
+        Case(f"Adapters in 8 layers (MMA), {size}, train", names, [four], 4, insertions=lambda D: Insertions(beside=beside(D))),
+        Case(f"Deep prompts and adapters, {size}, train", names, [two], 2, insertions=both),
+        Case(f"LoRA in 12 layers, {size}, train", names, [four], 4, insertions=lambda D: Insertions(projections=lora(D))),
+        Case(f"Rows of each class from layer 9 on (TCP), {size}, train", names, [four], 4, later={8: [own]},
+             insertions=rows([8], 4 * len(names))),
+        Case(f"Rows that join at layer 6 (MMRL), {size}, train", names, [four], 4, later={5: [joined]},
+             insertions=rows(range(5, 12), n)),
+    ]  # fmt: skip
+
+
 def text_tower(width=512, layers=12, heads=8, device="cpu", dtype=torch.float32):
     """A text tower of the given size with random weights."""
     from open_clip.model import CLIPTextCfg, _build_text_tower
@@ -110,11 +159,11 @@ def text_tower(width=512, layers=12, heads=8, device="cpu", dtype=torch.float32)
 
 def measure(case, tower, repeats, device):
     """{"classes", "speedup", "memory_ratio", "max_rel_err", ...} of one case."""
-    fast, plain = tower, lambda plan, learned: encode_reference(tower, plan, learned)
+    fast, plain = tower, lambda plan, learned, insertions: encode_reference(tower, plan, learned, insertions)
     allowance = 512 if device == "cuda" else 0
     case.build(tower.width, device, tower.positional_embedding.dtype, allowance)
     ours, theirs = case.step(fast), case.step(plain)
-    errors = [relative_error(a, b) for a, b in zip(ours, theirs) if a is not None]
+    errors = [relative_error(a, b) for a, b in zip(ours, theirs, strict=True)]
     with FlopCounterMode(display=False) as counter:
         case.step(fast)
     operations = counter.get_total_flops()
@@ -124,8 +173,9 @@ def measure(case, tower, repeats, device):
            "tflops": operations / seconds / 1e12}  # fmt: skip
     case.copies, case.num_learned = 1, case.per_copy
     case.build(tower.width, device, tower.positional_embedding.dtype, allowance)
-    learned = case.learned.detach().requires_grad_()
-    kept, plain_kept = (kept_bytes(lambda f=f: f(case.plan, learned), tower.parameters()) for f in (fast, plain))
+    vectors = case.learned.detach().requires_grad_()
+    given = [*tower.parameters(), *case.insertions.modules().parameters()]
+    kept, plain_kept = (kept_bytes(lambda f=f: f(case.plan, vectors, insertions=case.insertions), given) for f in (fast, plain))
     return {**row, "kept_mb": kept / 1e6, "plain_kept_mb": plain_kept / 1e6, "memory_ratio": plain_kept / kept}
 
 

@@ -20,15 +20,27 @@ def context_length(default=16):
     return key(default, "number of context vectors, where no words are given", low=1, high=1000)
 
 
-def initial_words():
+def initial_words(default=None):
     """CTX_INIT."""
     nothing = {"": "a random start", None: "the same", False: "the same", True: "the method's own words, where it has some"}
-    return key(None, "words that the context starts from", kind=str, also=nothing, check=_words)
+    return key(default, "words that the context starts from", kind=str, also=nothing, check=_words)
 
 
 def class_position(default="end"):
     """CLASS_TOKEN_POSITION."""
     return key(default, "where the class name stands", choices=POSITIONS)
+
+
+def prompt_depth(default, where, low=0):
+    """PROMPT_DEPTH, PROMPT_DEPTH_TEXT, PROMPT_DEPTH_VISION."""
+    meaning = f"layers of the {where} with prompts of their own, the first one counted"
+    return key(default, meaning, low=low, high=1000)
+
+
+def check_depth(name, depth, layers, where):
+    """UserError where prompts are asked for in more layers than there are."""
+    if depth > layers:
+        raise UserError(f"{name} {depth}: {where} has {layers} layers")
 
 
 def class_specific():

@@ -2,14 +2,16 @@
 
 import torch
 
+from basics import UserError
 from dassl.utils import parallel
-from prompting import Plan, build_plan, encode, hard_tokens, plain_text_plan
+from prompting import Plan, build_plan, context_programs, encode, hard_tokens, plain_text_plan
 from prompting.insertions import NOTHING
 
 from .shares import SplitPlan
 
 # On a GPU a kernel costs as much as some hundred tokens: suffixes of neighbouring lengths share a bucket there
 PADDING_ALLOWANCE = {"cuda": 512}
+WORDS_UP_TO = 4  # context vectors that start from the first words of CTX_INIT, as published
 
 
 class TextSide:
@@ -28,6 +30,29 @@ class TextSide:
             return n_ctx, None, " ".join(["X"] * n_ctx)
         ids = torch.tensor(encode(words), device=self.device)
         return len(ids), self.clip.text.embed(ids), words
+
+    def leading_words(self, n_ctx, classnames):
+        """Context of a prompt whose first ``n_ctx`` tokens are learned, as in MaPLe, IVLP and PromptSRC.
+
+        Up to four vectors start from the first words of CTX_INIT, whose other words stay in the prompt. More vectors, or those of
+        no words, start from N(0, 0.02).
+
+        Returns:
+            (initial values [n_ctx, D], [C] programs)
+        """
+        words = self.initial_words()
+        if not words or n_ctx > WORDS_UP_TO:
+            if words:
+                print(f"More than {WORDS_UP_TO} context vectors: they start at random, not from CTX_INIT")
+            start, rest, text = torch.randn(n_ctx, self.clip.width) * 0.02, [], " ".join(["X"] * n_ctx)
+        else:
+            ids = encode(words)
+            if len(ids) < n_ctx:
+                raise UserError(f'TRAINER.{self.section}.CTX_INIT "{words}" has {len(ids)} tokens, fewer than {n_ctx} vectors')
+            start, rest, text = self.clip.text.embed(torch.tensor(ids[:n_ctx], device=self.device)), ids[n_ctx:], words
+        print(f'Initial context: "{text}"\nNumber of context words (tokens): {n_ctx}')
+        length = self.clip.text.context_length
+        return start, context_programs(classnames, n_ctx, context_length=length, frozen=rest)
 
     def plan(self, programs, later=None):
         """Plan of [G][C] programs, for ``encode``; of several processes each takes a part.
@@ -56,7 +81,8 @@ class TextSide:
         return plan.encode(self.clip, learned, checkpointing, raw, insertions)
 
     @torch.no_grad()
-    def hard_features(self, templates, classnames):
-        """Unit text features [T, C, E] of hard templates filled with class names."""
+    def hard_features(self, templates, classnames, raw=False):
+        """Text features [T, C, E] of hard templates filled with class names, of length 1 unless ``raw``."""
         groups = [hard_tokens(template, classnames) for template in templates]
-        return self.clip.encode_text(plain_text_plan(groups, PADDING_ALLOWANCE.get(self.device.type, 0)).to(self.device))
+        plan = plain_text_plan(groups, PADDING_ALLOWANCE.get(self.device.type, 0)).to(self.device)
+        return self.clip.encode_text(plan, raw=raw)

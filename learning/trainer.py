@@ -4,6 +4,8 @@ A method says what it learns (``build_learner``), its text features (``text_feat
 its loss (``loss``). One frozen CLIP per run, one image encoding per step, text features once per evaluation.
 """
 
+import re
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -33,6 +35,7 @@ class PromptTrainer(TextSide, ImageSide, KeepsFeatures, TrainerX):
     section = "COOP"
     own_start = ""  # words that a context starts from whatever CTX_INIT says
     model_name = "prompt_learner"  # of the learner's folder in a run
+    published_names = {}  # {pattern of an entry of a published checkpoint: our name, or function of the match}
     max_norm = 0.0  # gradients are clipped to this norm; 0: not at all
 
     @staticmethod
@@ -195,8 +198,13 @@ class PromptTrainer(TextSide, ImageSide, KeepsFeatures, TrainerX):
         return super().test(split)
 
     def adapt_state_dict(self, name, state_dict):
-        """Published checkpoints also hold the frozen token vectors of the training classes: dropped."""
-        return {key: value for key, value in state_dict.items() if not key.startswith("token_")}
+        """Entries of a published checkpoint under our names; its frozen entries (CLIP, tokens of classes) are dropped."""
+        found = {}
+        for entry, value in state_dict.items():
+            for pattern, ours in self.published_names.items():
+                if match := re.fullmatch(pattern, entry):
+                    found[ours(match) if callable(ours) else match.expand(ours)] = value
+        return found or {entry: value for entry, value in state_dict.items() if not entry.startswith("token_")}
 
     def load_model(self, directory, epoch=None):
         self._prepared = None

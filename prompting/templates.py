@@ -26,6 +26,13 @@ SELECTED_TEMPLATES = (
 )
 
 
+def imagenet_templates():
+    """The 80 templates of CLIP's authors for ImageNet, in the order of open_clip's list."""
+    from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES
+
+    return [template("{}") for template in OPENAI_IMAGENET_TEMPLATES]
+
+
 def template_for(dataset, method=""):
     """The hand-written template of a dataset class.
 

@@ -41,7 +41,7 @@ def _offset_and_scale(name, shape):
 
 
 def state_dict(backbone):
-    """State dict in OpenAI's layout of "tiny_clip_vit" or "tiny_clip_rn"; checked against the manifest."""
+    """State dict in OpenAI's layout of "tiny_clip_vit", "tiny_clip_rn" or a manifest's file; checked against the manifest."""
     state = {}
     for name, entry in _entries(backbone).items():
         shape = entry["shape"]
@@ -61,7 +61,8 @@ def state_dict(backbone):
 
 
 def _entries(backbone):
-    return json.loads((HERE / f"{backbone}.manifest.json").read_text())
+    file = backbone if isinstance(backbone, Path) else HERE / f"{backbone}.manifest.json"
+    return json.loads(file.read_text())
 
 
 def images(k, size, count):

@@ -60,6 +60,25 @@ CASES = {
         1,
     ),  # fmt: skip
     "ZeroshotCLIP2": ("ZeroshotCLIP2", "vit_b16"),
+    "MaPLe, recomputing layers": (
+        "MaPLe",
+        "vit_b16_c2_ep5_batch4_2ctx",
+        "TRAINER.MAPLE.PROMPT_DEPTH",
+        2,
+        "TRAINER.CHECKPOINTING",
+        True,
+    ),
+    "PromptSRC": (
+        "PromptSRC",
+        "vit_b16_c2_ep20_batch4_4+4ctx",
+        BATCH,
+        3,
+        "TRAINER.PROMPTSRC.PROMPT_DEPTH_VISION",
+        2,
+        "TRAINER.PROMPTSRC.PROMPT_DEPTH_TEXT",
+        2,
+    ),
+    "VPT": ("VPT", "vit_b16_c2_ep5_batch4_4", "TRAINER.VPT.PROMPT_DEPTH_VISION", 2),
 }
 
 
@@ -84,7 +103,7 @@ def make_trainer(job, out, method, stem, *pairs):
 def load_in_fp64(*args):
     """``load_clip``'s CLIP in fp64, for images of any precision."""
     clip = load_clip(*args).double()
-    clip.visual.register_forward_pre_hook(lambda _, images: (images[0].double(),))
+    clip.visual.conv1.register_forward_pre_hook(lambda _, images: (images[0].double(),))
     return clip
 
 

@@ -14,6 +14,13 @@ from tests.golden.tiny_clip import state_dict
 
 PROJECT = Path(__file__).parents[2]
 CLASSES = ["apple", "bell", "cat_flap", "dog", "electric_fan"]
+# what fits the tiny CLIP's two layers
+TINY = {
+    "VPT": ("TRAINER.VPT.PROMPT_DEPTH_VISION", 2),
+    "IVLP": ("TRAINER.IVLP.PROMPT_DEPTH_VISION", 2, "TRAINER.IVLP.PROMPT_DEPTH_TEXT", 2),
+    "PromptSRC": ("TRAINER.PROMPTSRC.PROMPT_DEPTH_VISION", 2, "TRAINER.PROMPTSRC.PROMPT_DEPTH_TEXT", 2),
+    "MaPLe": ("TRAINER.MAPLE.PROMPT_DEPTH", 2),
+}
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +59,7 @@ def make_trainer(image_root, tiny_weights, tmp_path):
         }  # fmt: skip
         for key, value in usual.items():
             cfg.merge_from_list([key, value])
-        cfg.merge_from_list(list(pairs))
+        cfg.merge_from_list([*TINY.get(method, ()), *pairs])
         cfg.freeze()
         torch.manual_seed(0)
         return build_trainer(cfg)

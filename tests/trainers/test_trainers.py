@@ -14,7 +14,8 @@ from tests.trainers.conftest import CLASSES, PROJECT
 METHODS = {
     "ZeroshotCLIP": "vit_b16", "ZeroshotCLIP2": "vit_b16", "LinearProbe": "vit_b16", "CoOp": "vit_b16_ctxv1",
     "CoCoOp": "vit_b16_c4_ep10_batch1_ctxv1", "KgCoOp": "vit_b16_ep100_ctxv1", "ProGrad": "vit_b16_ep100",
-    "MoCoOp": "vit_b16",
+    "MoCoOp": "vit_b16", "VPT": "vit_b16_c2_ep5_batch4_4", "IVLP": "vit_b16_c2_ep5_batch4_2+2ctx",
+    "MaPLe": "vit_b16_c2_ep5_batch4_2ctx", "PromptSRC": "vit_b16_c2_ep20_batch4_4+4ctx",
 }  # fmt: skip
 PUBLISHED = Path(__file__).parents[1] / "golden" / "published"
 
