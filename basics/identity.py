@@ -31,6 +31,7 @@ NOT_DECIDING = {  # setting: why another value of it leaves the numbers as they 
     "TRAINER.FEATURE_CACHE_GB": "disk space",
     "TRAINER.CACHE_VIEWS": "speed: kept features are the computed ones, bit for bit",
 }
+FILES = ("MODEL.INIT_WEIGHTS", "TRAINER.MOCOOP.TEMPLATES")  # of those: paths of files whose contents decide
 EPOCHS = "OPTIM.MAX_EPOCH"
 PROJECT = Path(__file__).resolve().parents[1]
 SHOWN = 20  # differences that a message names

@@ -9,8 +9,9 @@ from tabulate import tabulate
 
 from reproduce import facts, recipes
 from reproduce.processes import Background, available_cores
+from reproduce.recorded import check_same_settings
 from reproduce.results import harmonic_mean
-from reproduce.runs import Run, check_same_settings
+from reproduce.runs import Run
 from reproduce.single import data_folder, output_folder
 
 DATASETS = ["letters", "digits"]

@@ -9,6 +9,7 @@ class Cell:
 
     ours: mean over seeds, None if no run is finished. std: over n, None for one value or where it has no meaning.
     seeds: how many runs are in the mean. wanted: how many should be. paper: as printed, or None. notes: on the print.
+    marks: how runs depart from the recipe. sources: the runs' Source, those that don't count too.
     """
 
     ours: float | None = None
@@ -17,6 +18,8 @@ class Cell:
     wanted: int = 0
     paper: float | None = None
     notes: tuple = ()
+    marks: tuple = ()
+    sources: tuple = ()
 
     @property
     def difference(self):
@@ -41,6 +44,12 @@ class Document:
     blocks: list
     notes: tuple = ()
     missing: list = field(default_factory=list)
+
+    @property
+    def sources(self):
+        """{folder: Source} of all runs behind the numbers, in their order."""
+        cells = (cell for block in self.blocks for _, row in block.rows for cell in row)
+        return {source.folder: source for cell in cells for source in cell.sources}
 
 
 @dataclass(frozen=True)

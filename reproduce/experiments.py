@@ -8,10 +8,11 @@ import re
 from dataclasses import dataclass
 
 from basics import UserError
+from basics.identity import FILES, NOT_DECIDING
 from reproduce import recipes
 from reproduce.kinds import Ablation, BaseToNew, Experiment, FewShot, Generalisation, Routes, Sweep, Timed, Transfer, ZeroShot
 from reproduce.paper import ELEVEN, FOUR
-from reproduce.runs import MACHINE_KEYS, Run
+from reproduce.runs import Run
 
 VARIANTS_OF_IMAGENET = ("imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r")
 RECIPES = ("paper", "released")
@@ -105,7 +106,7 @@ def variant_name(opts):
     """Folder part for KEY, VALUE pairs that differ from the recipe: `top_k3`, `router_loss_none-text_loss_none`."""
     parts = []
     for key, value in zip(opts[::2], opts[1::2]):
-        if key in MACHINE_KEYS:
+        if key in NOT_DECIDING and key not in FILES:
             continue
         if key == "TRAINER.MOCOOP.TEMPLATES" and (match := re.search(r"_(\d+)\.txt$", value)):
             parts.append(f"experts{match[1]}")

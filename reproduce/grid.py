@@ -19,7 +19,8 @@ from basics.program import EXIT_USER_ERROR, Terminated, on_sigterm
 from reproduce.processes import available_cores, exit_status
 from reproduce.progress import Progress
 from reproduce.recipes import PROJECT
-from reproduce.runs import Run, check_same_settings
+from reproduce.recorded import check_same_settings, make_room
+from reproduce.runs import Run
 
 OBJECT_STORE = 80 * 2**20  # bytes; outcomes are small, and a container's /dev/shm often has 64 MiB
 POLL = 1.0  # seconds between looks at what started
@@ -151,13 +152,19 @@ def perform(job, index, data, out, cpus, cache_features, board, needs=None):
     raise Died(job.label, status, text)
 
 
-def make(jobs, data, out, on):
-    """Make all jobs on a Cluster; returns whether all are finished in the end."""
-    jobs = list(dict.fromkeys(jobs))
+def check_folders(jobs, out, fresh):
+    """UserError for a finished run of other settings in a job's folder; with `fresh` such runs make room."""
     for job in jobs:
-        result = job.result(out)
-        if result is not None and isinstance(job, Run):
+        if isinstance(job, Run) and fresh:
+            make_room(job, out)
+        elif isinstance(job, Run) and (result := job.result(out)) is not None:
             check_same_settings(job, result, job.directory(out))
+
+
+def make(jobs, data, out, on, fresh=False):
+    """Make all jobs on a Cluster; returns whether all are finished in the end. fresh: see `check_folders`."""
+    jobs = list(dict.fromkeys(jobs))
+    check_folders(jobs, out, fresh)
     progress = Progress(jobs, out)
     progress.finished_before([job for job in jobs if job.result(out) is not None])
     jobs = [job for job in jobs if job not in progress.ended_as]

@@ -3,8 +3,11 @@
 import csv
 import io
 import json
+import re
 
 from tabulate import tabulate
+
+from reproduce.recorded import provenance
 
 GREEN, RED, PLAIN = "\033[32m", "\033[31m", "\033[0m"
 FORMATS = ("text", "markdown", "latex", "csv", "json")
@@ -34,7 +37,12 @@ class Footnotes:
         return [(self.letter(i), text) for i, text in enumerate(self.texts)]
 
 
-def ours_text(cell):
+def ours_text(cell, footnotes):
+    marks = footnotes.marks(cell.marks)
+    return _ours(cell) + (f" [{marks}]" if marks else "")
+
+
+def _ours(cell):
     if cell.ours is None:
         return "-"
     spread = f" ± {cell.std:.2f}" if cell.std is not None else ""
@@ -65,7 +73,7 @@ def grid(block, footnotes, paper_only=False, colour=False):
         if not paper_only:
             headers.append(column)
             for row, cell in zip(rows, cells):
-                row.append(ours_text(cell))
+                row.append(ours_text(cell, footnotes))
         if printed[i]:
             headers += [column] if paper_only else ["paper", "diff"]
             for row, cell in zip(rows, cells):
@@ -105,6 +113,19 @@ def as_text(document, paper_only=False, colour=False):
         total = sum(len(item.runs) for item in document.missing)
         parts.append("\n".join([f"Missing: {total} runs. These commands make them:"] + missing_lines(document)))
     return "\n\n".join(parts) + "\n"
+
+
+def runs_lines(document):
+    """Lines that lead from the numbers to the runs behind them: where, when, with what."""
+    lines = []
+    for folder, source in document.sources.items():
+        known = ", ".join(f"{name} {_short(text)}" for name, text in provenance(source).items() if text and name != "folder")
+        lines += [folder, f"    {known}"]
+    return lines
+
+
+def _short(text):
+    return re.sub(r"\b([0-9a-f]{12})[0-9a-f]{28,}\b", r"\1…", str(text))
 
 
 def title(document):
@@ -159,7 +180,9 @@ def as_csv(document, paper_only=False):
     """One line a number: table, dataset, row, column, ours, std, seeds, paper, difference, notes."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["table", "dataset", "row", "column", "ours", "std", "seeds", "paper", "difference", "notes"])
+    writer.writerow(
+        ["table", "dataset", "row", "column", "ours", "std", "seeds", "paper", "difference", "notes", "marks", "runs"]
+    )
     for block in document.blocks:
         for name, cells in block.rows:
             for column, cell in zip(block.columns, cells):
@@ -175,6 +198,8 @@ def as_csv(document, paper_only=False):
                         cell.paper,
                         cell.difference,
                         "; ".join(cell.notes),
+                        "; ".join(cell.marks),
+                        "; ".join(s.folder for s in cell.sources if s.counted),
                     ]
                 )
     return stream.getvalue()
@@ -187,8 +212,11 @@ def as_json(document, paper_only=False):
         for name, cells in block.rows:
             rows[name] = {column: json_cell(cell, paper_only) for column, cell in zip(block.columns, cells)}
         blocks.append({"dataset": block.title, "rows": rows})
+    sources = document.sources.items()
+    runs = {folder: {**provenance(source), "departures": [list(d) for d in source.departures]} for folder, source in sources}
     content = {"name": document.name, "caption": document.caption, "notes": list(document.notes), "blocks": blocks}
     if not paper_only:
+        content["runs"] = runs
         content["missing"] = [
             {"row": item.row, "runs": [run.label for run in item.runs], "command": item.command} for item in document.missing
         ]
@@ -197,11 +225,15 @@ def as_json(document, paper_only=False):
 
 def json_cell(cell, paper_only):
     content = {} if paper_only else {"ours": cell.ours, "std": cell.std, "seeds": cell.seeds, "difference": cell.difference}
+    if not paper_only:
+        content["runs"] = [s.folder for s in cell.sources if s.counted]
+        content.update({"marks": list(cell.marks)} if cell.marks else {})
     return {**content, "paper": cell.paper, **({"notes": list(cell.notes)} if cell.notes else {})}
 
 
-def render(document, kind, paper_only=False, colour=False):
-    """`document` as one of FORMATS; colour only in text."""
+def render(document, kind, paper_only=False, colour=False, runs=False):
+    """`document` as one of FORMATS; colour, and a list of the runs behind its numbers, only in text."""
     if kind == "text":
-        return as_text(document, paper_only, colour)
+        listed = "\n".join(["", "The runs behind these numbers:", *runs_lines(document), ""]) if runs else ""
+        return as_text(document, paper_only, colour) + listed
     return {"markdown": as_markdown, "latex": as_latex, "csv": as_csv, "json": as_json}[kind](document, paper_only)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from basics import UserError, write_text
 from reproduce import facts, router_use
+from reproduce.behind import Behind
 from reproduce.experiments import EXPERIMENTS, RECIPES, Selection, rows_of
 from reproduce.render import Footnotes, ours_text, paper_text, title
 from reproduce.single import output_folder
@@ -20,6 +21,9 @@ th, td { padding: .15rem .6rem; text-align: right; white-space: nowrap }
 th:first-child, td:first-child { text-align: left }
 thead th { border-bottom: 1px solid #888 } .scroll { overflow-x: auto }
 .paper { color: #666 } .up { color: #0a7a2f } .down { color: #b3261e } .note, .missing { color: #555; font-size: .9em }
+.run th { text-align: left; vertical-align: top; font-weight: normal; color: #555 }
+.run td { text-align: left; white-space: normal }
+td a { color: inherit; text-decoration: none } td a:hover { text-decoration: underline }
 img { max-width: 100%; height: auto } nav a { margin-right: 1rem } code { background: #f2f2f2; padding: 0 .2em }
 """
 
@@ -55,16 +59,17 @@ def selections(seeds, recipe, opts, out):
                 yield dataclasses.replace(whole, datasets=there)
 
 
-def table_html(block, footnotes):
-    """A block as an HTML table."""
+def table_html(block, footnotes, behind):
+    """A block as an HTML table, whose numbers lead to the runs behind them."""
     printed = [any(cells[i].paper is not None for _, cells in block.rows) for i in range(len(block.columns))]
     head, body = "<th></th>", ""
     for column, has_paper in zip(block.columns, printed):
         head += f"<th>{escape(column)}</th>" + ('<th class="paper">paper</th><th>diff</th>' if has_paper else "")
     for name, cells in block.rows:
         body += f"<tr><td>{escape(name)}</td>"
-        for cell, has_paper in zip(cells, printed):
-            body += f"<td>{escape(ours_text(cell))}</td>"
+        for column, cell, has_paper in zip(block.columns, cells, printed):
+            number = behind.number(ours_text(cell, footnotes), cell, f"{block.title}, {name}, {column}")
+            body += f"<td>{number}</td>"
             if has_paper:
                 side = "" if cell.difference is None else "up" if cell.difference >= 0 else "down"
                 text = "-" if cell.difference is None else f"{cell.difference:+.2f}"
@@ -99,13 +104,13 @@ def router_html(rows):
     )
 
 
-def section(selection, document, out, anchor):
+def section(selection, document, out, anchor, behind):
     """HTML of one table or figure."""
     footnotes = Footnotes()
     parts = [f'<section id="{anchor}"><h2>{escape(heading(selection, document))}</h2>']
     parts += map(picture_html, selection.experiment.illustrations(selection, document, out))
-    parts += [table_html(block, footnotes) for block in document.blocks]
-    parts.append(router_html(router_use.rows(selection, out)))
+    parts += [table_html(block, footnotes, behind) for block in document.blocks]
+    parts += [behind.cells(), router_html(router_use.rows(selection, out))]
     notes = [f"[{mark}] {text}" for mark, text in footnotes.lines()] + [f"{text}." for text in document.notes]
     parts += [f'<p class="note">{escape(note)}</p>' for note in notes]
     if document.missing:
@@ -121,21 +126,21 @@ def heading(selection, document):
     return title(document) + (f", trained on {selection.experiment.source}" if selection.experiment.source else "")
 
 
-def page(seeds, recipe, pairs, out):
-    """The whole page; UserError if nothing is finished. pairs: settings [KEY, VALUE] of all runs."""
+def page(seeds, recipe, pairs, out, folder=None):
+    """The whole page; UserError if nothing is finished. pairs: settings [KEY, VALUE] of all runs; folder: where it will lie."""
     from reproduce.tables import command_for
 
     chosen = list(selections(seeds, recipe, tuple(word for pair in pairs for word in pair), out))
     if not chosen:
         raise UserError(f"nothing to report: no finished run of a table or figure in {out}")
-    links, sections = [], []
+    links, sections, behind = [], [], Behind(folder or out)
     for number, selection in enumerate(chosen):
         document = selection.document(out, command_for(pairs, selection))
         links.append(
             f'<a href="#s{number}">{escape(heading(selection, document).split(". ")[0])}'
             f"{' (built-in)' if any(map(facts.is_builtin, selection.datasets)) else ''}</a>"
         )
-        sections.append(section(selection, document, out, f"s{number}"))
+        sections.append(section(selection, document, out, f"s{number}", behind))
     about = (
         f"Accuracy in per cent, mean ± standard deviation over seeds {', '.join(map(str, seeds))}; (1/3): one of "
         f"three runs is finished. H: harmonic mean of the two means. MoCoOp's recipe: {recipe}. Numbers of the "
@@ -145,14 +150,14 @@ def page(seeds, recipe, pairs, out):
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>Reproduction report</title>'
         f"<style>{STYLE}</style></head>\n<body><h1>Reproduction report</h1><p>{escape(about)}</p>"
-        f"<nav>{''.join(links)}</nav>\n{''.join(sections)}</body></html>\n"
+        f"<nav>{''.join(links)}</nav>\n{''.join(sections)}{behind.runs()}</body></html>\n"
     )
 
 
 def main(args):
     out = output_folder()
     file = args.out or out / "report.html"
-    text = page(args.seeds, args.recipe, args.pairs, out)
+    text = page(args.seeds, args.recipe, args.pairs, out, file.parent)
     write_text(text, file)
     print(f"written: {file}")
     return 0

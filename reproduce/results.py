@@ -8,12 +8,13 @@ import contextlib
 import math
 import re
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tabulate import tabulate
 
 from basics import UserError
+from basics.identity import deciding, describe, differences
 from reproduce.runs import read_result
 
 METRICS = {"accuracy": "accuracy", "error": "error_rate", "macro_f1": "macro_f1"}  # name in logs: name in results.json
@@ -21,15 +22,20 @@ NUMBER = r"([-+]?[\d.]+(?:[eE][-+]?\d+)?|nan)"
 LOG_LINE = re.compile(rf"^\* ({'|'.join(METRICS)}): {NUMBER}%$")
 TRAINING_LINE = re.compile(r"^epoch \[\d+/\d+\]")
 END_OF_TRAINING = ("Finish training", "Finished training")
+MADE_ROOM = re.compile(r"replaced-\d+")  # where --fresh of train.py puts the files of an earlier run
 CLASSES_FOLDER = {"train_base": "base", "test_base": "base", "test_new": "new"}
 
 
 @dataclass(frozen=True)
 class Result:
-    """The test metrics of one run, in per cent: accuracy, error, macro_f1 where the file has them."""
+    """The test metrics of one run, in per cent: accuracy, error, macro_f1 where the file has them.
+
+    settings: those that decide the numbers, as far as results.json names them.
+    """
 
     path: Path
     metrics: dict
+    settings: dict = field(default_factory=dict)
 
     @property
     def experiment(self):
@@ -80,7 +86,7 @@ def read_run(directory):
     result = read_result(directory)
     if result is not None:
         metrics = {name: result["metrics"][key] for name, key in METRICS.items() if key in result["metrics"]}
-        return Result(directory / "results.json", metrics)
+        return Result(directory / "results.json", metrics, deciding(result.get("config") or {}))
     logs = sorted(directory.glob("log.txt*"), key=lambda path: path.name, reverse=True)
     for log in logs:
         metrics = read_log(log)
@@ -96,7 +102,8 @@ def collect(directory):
         return ([Result(directory, metrics)], []) if metrics else ([], [directory])
     if not directory.is_dir():
         raise UserError(f"no such folder or file: {directory}")
-    folders = sorted({path.parent for name in ("log.txt*", "results.json") for path in directory.rglob(name)})
+    found = {path.parent for name in ("log.txt*", "results.json") for path in directory.rglob(name)}
+    folders = sorted(f for f in found if not any(map(MADE_ROOM.fullmatch, f.relative_to(directory).parts)))
     read = [(folder, read_run(folder)) for folder in folders]
     return [result for _, result in read if result], [folder for folder, result in read if result is None]
 
@@ -149,6 +156,10 @@ def print_experiment(experiment, members, spread):
     print(f"Parsing files in {experiment}")
     for result in members:
         print(f"file: {result.path}. " + " ".join(f"{k}: {v:.2f}%." for k, v in result.metrics.items()))
+    for result in members[1:]:
+        other = [found for found in differences(members[0].settings, result.settings) if found[0] != "SEED"]
+        if other:
+            print(f"WARNING: {result.path} is no other seed of {members[0].path}, it differs in {describe(other)}")
     print(f"===\nSummary of directory: {experiment}")
     means = {}
     for name in METRICS:

@@ -6,14 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from basics import UserError
-from basics.settings import literal
+from basics.identity import deciding, differences
 from reproduce import facts, recipes
 
 SETTINGS = ("base2new_train", "base2new_test", "fewshot", "zeroshot", "xd_train", "xd_test")
-MACHINE_KEYS = (  # settings of the machine: they may differ between runs that belong together
-    "MODEL.BACKBONE.PATH", "DATALOADER.NUM_WORKERS", "USE_CUDA", "VERBOSE", "TRAIN.PRINT_FREQ", "TRAINER.CHECKPOINTING",
-    "TRAINER.FEATURE_CACHE", "TRAINER.FEATURE_CACHE_GB", "TRAINER.CACHE_VIEWS",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -83,13 +79,11 @@ class Run:
     def result(self, out):
         """results.json of this run if it is finished, else None.
 
-        A test that is older than the training run whose model it tests has to be made again.
+        A test that is older than the training run whose model it tests, or of another training, has to be made again.
         """
         result = read_result(self.directory(out))
         trained = read_result(self.training.directory(out)) if result and self.training else None
-        if trained and trained.get("finished_at", "") > result.get("finished_at", ""):
-            return None
-        return result
+        return None if trained and is_stale(result, trained) else result
 
     def settings(self):
         """Flat KEY, VALUE, ... in force, later ones win."""
@@ -100,37 +94,40 @@ class Run:
             settings += ("DATASET.SUBSAMPLE_CLASSES", self.classes)
         return settings + tuple(self.opts)
 
-    def command(self, data, out, cache_features=False):
+    def words(self, *options):
+        """Words of train.py's command line that say what this run is; `options` say where its files are and what to do."""
+        files = facts.dataset_file(self.dataset), recipes.trainer_file(self.trainer, self.cfg)
+        what = ["--seed", str(self.seed), "--trainer", self.trainer]
+        return [*what, "--dataset-config-file", str(files[0]), "--config-file", str(files[1]), *options, *self.settings()]
+
+    def command(self, data, out, cache_features=False, fresh=False):
         """Argument list that starts this run. A test of a training run needs that one finished.
 
         cache_features: training keeps its image features for other methods with the same seed and data, or takes theirs.
+        fresh: the run that lies in its folder makes room; so does a test of a training run that isn't there any more.
         """
         directory = self.directory(out)
-        command = [
-            sys.executable,
-            str(recipes.PROJECT / "train.py"),
-            "--root",
-            str(data),
-            "--seed",
-            str(self.seed),
-            "--trainer",
-            self.trainer,
-            "--dataset-config-file",
-            str(facts.dataset_file(self.dataset)),
-            "--config-file",
-            str(recipes.trainer_file(self.trainer, self.cfg)),
-            "--output-dir",
-            str(directory),
-        ]
+        options = ["--root", str(data), "--output-dir", str(directory)]
         if self.training:
             trained = self.training.directory(out)
-            command += ["--model-dir", str(trained), "--load-epoch", str(finished_epochs(self, trained))]
+            options += ["--model-dir", str(trained), "--load-epoch", str(finished_epochs(self, trained))]
+            fresh = fresh or (self.result(out) is None and read_result(directory) is not None)
         if self.evaluates_only:
-            command.append("--eval-only")
+            options.append("--eval-only")
         else:
-            command += ["--cache-features"] * cache_features
-            command += ["--resume", str(directory)] * has_checkpoint(directory)
-        return command + list(self.settings())
+            options += ["--cache-features"] * cache_features
+            options += ["--resume", str(directory)] * (has_checkpoint(directory) and not fresh)
+        options += ["--fresh"] * fresh
+        return [sys.executable, str(facts.PROJECT / "train.py"), *self.words(*options)]
+
+
+def is_stale(tested, trained):
+    """Whether a test's results.json is older than that of the training run, or of a training with other settings."""
+    if trained.get("finished_at", "") > tested.get("finished_at", ""):
+        return True
+    model = tested.get("model")
+    known = model.get("trained_with") if isinstance(model, dict) else None
+    return isinstance(known, dict) and bool(differences(known, deciding(trained.get("config") or {})))
 
 
 def has_checkpoint(directory):
@@ -169,31 +166,3 @@ def is_whole(result):
     per_cent = all(isinstance(n, (int, float)) and not isinstance(n, bool) and 0 <= n <= 100 for n in numbers)
     kinds = {"epochs": int, "finished_at": str, "config": dict}
     return per_cent and all(isinstance(result[key], kind) for key, kind in kinds.items() if key in result)
-
-
-def check_same_settings(run, result, directory):
-    """UserError if the finished run in `directory` was made with other values than the KEY VALUE pairs of `run`."""
-    wanted = dict(zip(run.settings()[::2], run.settings()[1::2]))
-    for key, text in wanted.items():
-        if key in MACHINE_KEYS:
-            continue
-        node = result.get("config", {})
-        for name in key.split("."):
-            if not isinstance(node, dict) or name not in node:
-                break  # left to train.py, which knows the keys
-            node = node[name]
-        else:
-            if plain(node) != plain(literal(text)) and str(node).lower() != text.lower():
-                raise UserError(
-                    f"{run.label}: the finished run in {directory} has {key} {node}, not {text}; "
-                    "remove that folder, or set OUT to another one"
-                )
-
-
-def plain(value):
-    """Values that mean the same in JSON, YAML and on the command line compare equal."""
-    if isinstance(value, (list, tuple)):
-        return [plain(v) for v in value]
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
-    return str(value)

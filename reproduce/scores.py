@@ -1,40 +1,55 @@
 """From finished runs to documents: means over seeds, harmonic means, averages over datasets, the paper's numbers."""
 
+import dataclasses
 import statistics
 
 from reproduce import facts, paper, timing
 from reproduce.document import Block, Cell, Document, Missing
 from reproduce.facts import printed_name
 from reproduce.paper import ELEVEN
+from reproduce.recorded import differences_from, disagreements, source
 from reproduce.results import harmonic_mean, std
-from reproduce.runs import check_same_settings
 
 BASE_NEW = ("base", "new", "H", "mean of H")
 TIME_COLUMN = "s a batch"
 
 
-class Accuracies:
-    """Reads accuracies of runs below a folder, each file once."""
+class Sources:
+    """Reads the runs of a selection below a folder, each file once."""
 
-    def __init__(self, out):
-        self.out, self.read = out, {}
+    def __init__(self, selection, out):
+        self.selection, self.out, self.read = selection, out, {}
+        self.recipe = dataclasses.replace(selection, opts=())  # without the user's own settings
 
-    def __call__(self, run):
-        """Accuracy in per cent, or None; UserError if the run was made with other settings."""
+    def __call__(self, row, dataset):
+        """{column: [Source, or None where it isn't finished, of each run]}"""
+        columns, recipe = self.selection.cells(row, dataset), self.recipe.cells(row, dataset)
+        return {c: [self._one(*pair) for pair in zip(runs, recipe[c], strict=True)] for c, runs in columns.items()}
+
+    def _one(self, run, recipe):
         if run not in self.read:
-            result = run.result(self.out)
-            if result is not None:
-                check_same_settings(run, result, run.directory(self.out))
-            self.read[run] = None if result is None else result["metrics"]["accuracy"]
+            self.read[run] = source(run, recipe, self.out)
         return self.read[run]
 
 
-def cell(values, wanted, printed=None, notes=()):
-    """Cell of a list of numbers, one a seed."""
+def counted(sources):
+    """{seed: accuracy in per cent} of the runs that count."""
+    return {s.run.seed: s.accuracy for s in sources if s and s.counted}
+
+
+def marks(sources):
+    return tuple(dict.fromkeys(s.note for s in sources if s.note))
+
+
+def cell(sources, wanted, printed=None, notes=(), values=None):
+    """Cell of runs, one a seed, or of `values` that are computed from theirs."""
+    values = list(counted(sources).values()) if values is None else values
+    sources = tuple(s for s in sources if s)
+    behind = {"wanted": wanted, "paper": printed, "notes": notes, "marks": marks(sources), "sources": sources}
     if not values:
-        return Cell(wanted=wanted, paper=printed, notes=notes)
+        return Cell(**behind)
     spread = std(values) if len(values) > 1 else None
-    return Cell(statistics.mean(values), spread, len(values), wanted, printed, notes)
+    return Cell(statistics.mean(values), spread, len(values), **behind)
 
 
 def printed_cells(table, row, dataset, columns=BASE_NEW):
@@ -50,19 +65,19 @@ def printed_cells(table, row, dataset, columns=BASE_NEW):
 
 
 def base_new_cells(base, new, wanted, printed):
-    """The four cells of BASE_NEW from {seed: accuracy} on base and new classes."""
-    both = [harmonic_mean(base[seed], new[seed]) for seed in base if seed in new]
-    h = harmonic_mean(statistics.mean(base.values()), statistics.mean(new.values())) if base and new else None
+    """The four cells of BASE_NEW from the Sources on base and new classes."""
+    both, on_base, on_new = [*base, *new], counted(base), counted(new)
+    by_seed = [harmonic_mean(on_base[seed], on_new[seed]) for seed in on_base if seed in on_new]
+    of_means = cell(both, wanted, *printed["H"], values=[])
+    if on_base and on_new:
+        h = harmonic_mean(statistics.mean(on_base.values()), statistics.mean(on_new.values()))
+        of_means = dataclasses.replace(of_means, ours=h, seeds=len(by_seed))
     return [
-        cell(list(base.values()), wanted, *printed["base"]),
-        cell(list(new.values()), wanted, *printed["new"]),
-        Cell(h, None, len(both) if h is not None else 0, wanted, *printed["H"]),
-        cell(both, wanted, *printed["mean of H"]),
+        cell(base, wanted, *printed["base"]),
+        cell(new, wanted, *printed["new"]),
+        of_means,
+        cell(both, wanted, *printed["mean of H"], values=by_seed),
     ]
-
-
-def by_seed(runs, accuracy):
-    return {run.seed: accuracy(run) for run in runs if accuracy(run) is not None}
 
 
 def average(columns, rows, wanted, printed=None):
@@ -75,24 +90,25 @@ def average(columns, rows, wanted, printed=None):
         means[2] = None if None in means[:2] else harmonic_mean(*means[:2])
     printed = printed or dict.fromkeys(columns, (None, ()))
     seeds = [min(cells[i].seeds for cells in rows) for i in range(len(columns))]
+    behind = [tuple(s for cells in rows for s in cells[i].sources) for i in range(len(columns))]
     return [
-        Cell(mean, None, n if mean is not None else 0, wanted, *printed[column]) for column, mean, n in zip(columns, means, seeds)
+        Cell(mean, None, n if mean is not None else 0, wanted, *printed[column], marks(sources), sources)
+        for column, mean, n, sources in zip(columns, means, seeds, behind)
     ]
 
 
 def base_new_blocks(selection, out):
     """Table 1-7's and Figure 4's values: a block a dataset, and their average."""
-    experiment, accuracy = selection.experiment, Accuracies(out)
+    experiment, sources = selection.experiment, Sources(selection, out)
     columns = experiment.columns
     blocks, wanted = [], {}
     for dataset in selection.datasets:
         rows = []
         for row in selection.rows:
-            cells = selection.cells(row, dataset)
+            cells = sources(row, dataset)
             wanted[row] = len(cells["base"])
             printed = printed_cells(experiment.name, row.name, printed_name(dataset), columns)
-            base, new = (by_seed(cells[part], accuracy) for part in ("base", "new"))
-            found = base_new_cells(base, new, wanted[row], printed)
+            found = base_new_cells(cells["base"], cells["new"], wanted[row], printed)
             if TIME_COLUMN in columns:
                 seconds = timing.seconds_a_batch(out, dataset, row.trainer)
                 found.append(Cell(seconds, None, 1 if seconds else 0, 1, *printed[TIME_COLUMN]))
@@ -110,13 +126,13 @@ def base_new_blocks(selection, out):
 
 def few_shot_blocks(selection, out):
     """Figure 3's values: a block a dataset, a column for each number of shots, and their average."""
-    accuracy, columns = Accuracies(out), selection.experiment.columns
+    sources, columns = Sources(selection, out), selection.experiment.columns
     blocks = []
     for dataset in selection.datasets:
         rows = []
         for row in selection.rows:
-            cells = selection.cells(row, dataset)
-            rows.append((row.name, [cell(list(by_seed(cells[c], accuracy).values()), len(cells[c])) for c in columns]))
+            cells = sources(row, dataset)
+            rows.append((row.name, [cell(cells[c], len(cells[c])) for c in columns]))
         blocks.append(Block(printed_name(dataset), columns, rows))
     if len(blocks) > 1:
         rows = [
@@ -129,18 +145,19 @@ def few_shot_blocks(selection, out):
 
 def accuracy_blocks(selection, out):
     """Zero-shot and transfer: a column a dataset, and the average of the targets."""
-    accuracy = Accuracies(out)
+    sources = Sources(selection, out)
     blocks = []
     for part in selection.experiment.columns:
         rows = []
         for row in selection.rows:
             cells = []
             for dataset in selection.datasets:
-                runs = selection.cells(row, dataset)[part]
-                cells.append(cell(list(by_seed(runs, accuracy).values()), len(runs)))
+                runs = sources(row, dataset)[part]
+                cells.append(cell(runs, len(runs)))
             targets = [c.ours for c, d in zip(cells, selection.datasets) if d != selection.experiment.source]
             mean = statistics.mean(targets) if targets and None not in targets else None
-            rows.append((row.name, cells + [Cell(mean)]))
+            behind = tuple(s for c, d in zip(cells, selection.datasets) if d != selection.experiment.source for s in c.sources)
+            rows.append((row.name, cells + [Cell(mean, marks=marks(behind), sources=behind)]))
         name = "Accuracy" if part == "accuracy" else f"Accuracy on {part} classes"
         blocks.append(Block(name, tuple(map(printed_name, selection.datasets)) + ("average",), rows))
     return blocks
@@ -150,14 +167,17 @@ def document(selection, out, command):
     """Document of a selection from what lies below `out`. command: (row, runs) -> the command that makes them."""
     experiment = selection.experiment
     blocks = experiment.blocks(selection, out)
-    absent = {}
+    absent, other = {}, set()  # rows with folders that hold other runs
     for run, row in selection.runs().items():
-        if run.result(out) is None:
+        result = run.result(out)
+        if result is None or differences_from(run, result):
             absent.setdefault(row, []).append(run)
-    missing = [Missing(row.name, tuple(runs), command(row, runs)) for row, runs in absent.items()]
+            other.update([row] * (result is not None))
+    missing = [Missing(row.name, tuple(runs), command(row, runs) + " --fresh" * (row in other)) for row, runs in absent.items()]
     printed = set(selection.datasets) & set(ELEVEN)
     notes = tuple(paper.notes(experiment.name)) if printed else ()
-    return Document(experiment.name, caption(selection), blocks, notes, missing)
+    found = Document(experiment.name, caption(selection), blocks, notes, missing)
+    return dataclasses.replace(found, notes=notes + tuple(disagreements(found.sources.values())))
 
 
 def caption(selection):

@@ -12,7 +12,8 @@ from pathlib import Path
 from basics import UserError
 from reproduce import facts, recipes
 from reproduce.processes import foreground
-from reproduce.runs import Run, check_same_settings
+from reproduce.recorded import check_same_settings, check_training
+from reproduce.runs import Run
 
 KINDS = {  # kind: (arguments of its script, what it does)
     "base2new_train": ("DATASET SEED", "train on the base classes and test on them"),
@@ -32,6 +33,9 @@ def add_arguments(commands):
     for kind, (arguments, about) in KINDS.items():
         parser = kinds.add_parser(
             kind, usage=f"bash scripts/{kind}.sh {arguments} [KEY VALUE ...]", help=about, description=about, epilog=environment
+        )
+        parser.add_argument(
+            "--fresh", action="store_true", help="start anew: the files of the run that is there are moved into replaced-1 in it"
         )
         parser.add_argument("dataset", metavar="DATASET", help="file name in configs/datasets without .yaml")
         if "SEED" in arguments:
@@ -73,17 +77,18 @@ def runs_of(args):
     return [Run(args.kind, args.dataset, trainer, cfg, seed, int(shots), subset, source, tuple(opts)) for subset in subsets]
 
 
-def execute(run, data, out):
-    """Run it, unless it is finished; returns the exit status."""
+def execute(run, data, out, fresh=False):
+    """Run it, unless it is finished and not `fresh`; returns the exit status."""
     directory = run.directory(out)
     facts.dataset_file(run.dataset)
     recipes.trainer_file(run.trainer, run.cfg)
     result = run.result(out)
-    if result is not None:
+    if result is not None and not fresh:
         check_same_settings(run, result, directory)
         print(f"{run.label}: already finished, accuracy {result['metrics']['accuracy']:.2f}% ({directory})")
         return 0
-    command = run.command(data, out)
+    check_training(run, out)
+    command = run.command(data, out, fresh=fresh)
     verb = "resuming the unfinished run in" if "--resume" in command else "running in"
     print(f"{run.label}: {verb} {directory}", flush=True)
     return foreground(command)
@@ -92,7 +97,7 @@ def execute(run, data, out):
 def main(args):
     data, out = data_folder(), output_folder()
     for run in runs_of(args):
-        status = execute(run, data, out)
+        status = execute(run, data, out, args.fresh)
         if status != 0:
             print(f"{run.label}: train.py ended with exit status {status}", file=sys.stderr)
             return status

@@ -27,6 +27,9 @@ def add_arguments(commands):
         if experiment.name in paper.tables():
             parser.add_argument("--paper", action="store_true", help="the paper's numbers alone")
         parser.add_argument("--format", choices=FORMATS, default="text", help="default: %(default)s")
+        parser.add_argument(
+            "--list-runs", action="store_true", help="also list the runs behind the numbers (json and csv always name them)"
+        )
         pictures = "; for a figure also .pdf, .png, .svg" if experiment.pictures else ""
         parser.add_argument("--out", metavar="FILE", type=Path, help="write it to this file" + pictures)
         add_grid(parser)
@@ -67,6 +70,9 @@ def add_grid(parser):
         "--gpus-per-run", type=float, metavar="N", help="0.25: four runs share a GPU (default: 1 where there are GPUs, else 0)"
     )
     parser.add_argument("--cpus-per-run", type=float, metavar="N", default=1, help="default: %(default)s")
+    parser.add_argument(
+        "--fresh", action="store_true", help="make runs anew that lie there with other settings; their files are moved aside"
+    )
     parser.add_argument("--retries", type=int, default=2, help="of a run that died (default: %(default)s)")
     parser.add_argument(
         "--no-cache-features",
@@ -111,13 +117,14 @@ def write(text, file):
 
 def make(args, selection, data, out):
     """Make what isn't finished; returns the exit status."""
+    from reproduce import grid
+
     for gpus in (1, 0):  # times on either device will do
         jobs = selection.experiment.jobs(selection, gpus)
+        grid.check_folders(jobs, out, args.fresh)
         if all(job.result(out) is not None for job in jobs):
             print(f"all {len(jobs)} runs are finished already")
             return 0
-    from reproduce import grid
-
     with grid.cluster(args) as cluster:
         return 0 if grid.make(selection.experiment.jobs(selection, cluster.gpus), data, out, cluster) else 1
 
@@ -141,5 +148,5 @@ def main(args):
         if args.out is not None:
             return status
     colour = args.format == "text" and args.out is None and sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    write(render(document, args.format, colour=colour), args.out)
+    write(render(document, args.format, colour=colour, runs=args.list_runs), args.out)
     return status

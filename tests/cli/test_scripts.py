@@ -78,7 +78,7 @@ def test_finished_run_is_skipped_with_its_result(shell, miniature, trained):
     assert f"already finished, accuracy {before['metrics']['accuracy']:.2f}%" in done.stdout
     assert read(trained) == before
     other = shell("base2new_train", "eurosat", "1", "OPTIM.MAX_EPOCH", "3", TRAINER="CoOp")
-    assert other.returncode == 2 and "OPTIM.MAX_EPOCH 2, not 3" in other.stderr
+    assert other.returncode == 2 and "OPTIM.MAX_EPOCH 2 (now 3)" in other.stderr
 
 
 def test_new_classes_are_tested_with_the_last_epoch(shell, miniature, trained):

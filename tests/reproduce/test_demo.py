@@ -28,7 +28,9 @@ def fake_training(monkeypatch, tmp_path):
         folder.mkdir(parents=True)
         accuracy = ACCURACY[command[command.index("DATASET.SUBSAMPLE_CLASSES") + 1]] + int(option["--seed"])
         (folder / "results.json").write_text(
-            json.dumps({"status": "finished", "metrics": {"accuracy": accuracy}, "epochs": 50, "seconds": {"train": 2.5}})
+            json.dumps(
+                {"status": "finished", "metrics": {"accuracy": accuracy}, "epochs": 50, "config": {}, "seconds": {"train": 2.5}}
+            )
         )
         return 0, ""
 

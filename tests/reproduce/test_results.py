@@ -103,3 +103,15 @@ def test_nothing_to_read_is_an_error(tmp_path, capsys):
 def test_harmonic_mean_of_zero():
     assert results.harmonic_mean(0.0, 0.0) == 0.0
     assert results.harmonic_mean(82.63, 67.99) == pytest.approx(74.60, abs=0.01)  # the paper's CoOp row
+
+
+def test_seeds_of_different_settings_are_said_and_replaced_runs_left_out(tmp_path, capsys):
+    for name, epochs, accuracy in (("seed1", 200, 70.0), ("seed2", 5, 50.0), ("seed1/replaced-1", 5, 10.0)):
+        (tmp_path / name).mkdir(parents=True)
+        config = {"OPTIM": {"MAX_EPOCH": epochs}, "SEED": accuracy, "OUTPUT_DIR": name}
+        content = {"status": "finished", "metrics": {"accuracy": accuracy}, "config": config}
+        (tmp_path / name / "results.json").write_text(json.dumps(content))
+    main(["summarise", str(tmp_path)])
+    out = capsys.readouterr().out
+    assert "seed2/results.json is no other seed of" in out and "it differs in OPTIM.MAX_EPOCH 200 (now 5)" in out
+    assert "* accuracy: 60.00%" in out and "replaced" not in out

@@ -7,7 +7,8 @@ import pytest
 
 from basics import UserError
 from reproduce import facts, recipes, single
-from reproduce.runs import Run, check_same_settings, read_result
+from reproduce.recorded import check_same_settings
+from reproduce.runs import Run, read_result
 
 FINISHED = {"status": "finished", "metrics": {"accuracy": 70.0}}
 
@@ -111,10 +112,13 @@ def test_finished_run_with_other_settings_is_not_passed_off(tmp_path):
             "DATASET": {"NUM_SHOTS": 16, "SUBSAMPLE_CLASSES": "base"},
         },
     }
-    same = Run("base2new_train", "dtd", "CoOp", "c", opts=("INPUT.SIZE", "(64, 64)", "OPTIM.LR", "2e-3"))
+    result["config"]["SEED"], cfg = 1, "vit_b16_ctxv1"
+    same = Run("base2new_train", "dtd", "CoOp", cfg, opts=("OPTIM.MAX_EPOCH", "1", "INPUT.SIZE", "(64, 64)", "OPTIM.LR", "2e-3"))
     check_same_settings(same, result, tmp_path)
-    other = Run("base2new_train", "dtd", "CoOp", "c", opts=("OPTIM.MAX_EPOCH", "200"))
-    with pytest.raises(UserError, match="OPTIM.MAX_EPOCH 1, not 200"):
+    other = Run("base2new_train", "dtd", "CoOp", cfg, seed=2, opts=("INPUT.SIZE", "(64, 64)"))
+    with pytest.raises(
+        UserError, match=r"OPTIM.MAX_EPOCH 1 \(now 200\), SEED 1 \(now 2\): set OUT to another folder, or --fresh"
+    ):
         check_same_settings(other, result, tmp_path)
 
 
