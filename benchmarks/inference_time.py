@@ -27,7 +27,7 @@ from benchmarks.measure import median_times
 from benchmarks.text_tower import CALTECH_BASE, EUROSAT
 from dassl.config import get_cfg_default
 from dassl.engine import TRAINER_REGISTRY
-from predict import without_images
+from inference import without_images
 from prompting import CLIP, OPENAI_NAMES, load_clip
 
 PROJECT = Path(__file__).resolve().parents[1]

@@ -21,10 +21,11 @@ from prompting import load_clip
 from .image_side import ImageSide
 from .kept_features import KeepsFeatures, cache_folder
 from .keys import check_context
+from .prediction import Prediction
 from .text_side import TextSide
 
 
-class PromptTrainer(TextSide, ImageSide, KeepsFeatures, TrainerX):
+class PromptTrainer(TextSide, ImageSide, KeepsFeatures, Prediction, TrainerX):
     """Base of all methods: a frozen CLIP and a learner, registered as ``prompt_learner`` (the published name).
 
     Subclasses give ``section``, the name of their part of ``cfg.TRAINER``, whose ``PREC`` is the precision. Shapes: B images,
@@ -116,9 +117,13 @@ class PromptTrainer(TextSide, ImageSide, KeepsFeatures, TrainerX):
     @torch.no_grad()
     def model_inference(self, images):
         """Evaluation's step: images [b, 3, R, R], or kept features [b, E], of this process -> logits [B, C] of all."""
+        return self.logits(self.batch_features(images), self.prepared())
+
+    def prepared(self):
+        """What ``prepare`` gave, computed once an evaluation."""
         if self._prepared is None:
             self._prepared = self.prepare()
-        return self.logits(self.batch_features(images), self._prepared)
+        return self._prepared
 
     # -- what the engine asks --------------------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ def test_images(run, root, number, seed):
     """[(path, class name)] of `number` random test images of different classes, from the run's dataset below `root`."""
     import datasets  # registers them
     from dassl.data.datasets import build_dataset
-    from predict import configuration, read_run
+    from inference import configuration, read_run
 
     assert datasets
     cfg = configuration(read_run(run), ["DATASET.ROOT", str(root)])
@@ -46,8 +46,7 @@ def route(argv):
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(argv)
 
-    from predict import read_run, routing
-    from predict_picture import picture
+    from inference import picture, read_run, routing
 
     results = read_run(args.run)
     chosen = test_images(args.run, args.root, args.images, args.seed)

@@ -41,6 +41,10 @@ class CoOp(PromptTrainer):
             TAU=key(0.0, "temperature of the logits; 0: CLIP's own, as published", low=0.0, high=1e6),
         )
 
+    @classmethod
+    def knows_its_classes_only(cls, cfg):
+        return cfg.TRAINER[cls.section].CSC
+
     def build_learner(self, classnames):
         n_ctx, init, words = self.initial_context()
         own = self.options.CSC  # a context for each class; not with words

@@ -39,6 +39,10 @@ class LinearProbe(PromptTrainer):
             MAX_ITER=key(1000, "iterations of L-BFGS", low=1),
         )
 
+    @classmethod
+    def knows_its_classes_only(cls, cfg):
+        return True
+
     def build_learner(self, classnames):
         return nn.Linear(self.clip.embed_dim, len(classnames))
 

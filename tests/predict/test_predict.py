@@ -10,7 +10,7 @@ from PIL import Image
 
 import predict
 from dassl.utils import UserError, read_image
-from predict_picture import picture
+from inference import picture
 from prompting import read_groups
 
 PROJECT = pathlib.Path(__file__).parents[2]

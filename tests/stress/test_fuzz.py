@@ -166,7 +166,7 @@ RESULTS = st.one_of(
 
 
 def test_results_json(examine, place):
-    from predict import configuration, read_run
+    from inference import configuration, read_run
 
     folder = place / "run" / "seed1"
     folder.mkdir(parents=True)

@@ -28,6 +28,7 @@ class MoCoOp(PromptTrainer):
 
     section = "MOCOOP"
     epochs_only_in_schedule = True
+    has_experts = True
 
     extend_cfg = staticmethod(parts.extend_cfg)
 
@@ -43,7 +44,8 @@ class MoCoOp(PromptTrainer):
     # -- building ------------------------------------------------------------------------------------------------------------
 
     def build_learner(self, classnames):
-        return self.learner_for(parts.groups_for(self.cfg))
+        groups = self.built_for.get("template_groups")
+        return self.learner_for(parts.from_plain(groups) if groups else parts.groups_for(self.cfg))
 
     def learner_for(self, groups):
         """Set the template groups, compute what depends on them, and return a fresh learner."""
@@ -200,6 +202,22 @@ class MoCoOp(PromptTrainer):
         report = {**report, "training": training} if training else report
         print("\n".join(routing_lines(report)))
         return {"router": report}
+
+    @torch.no_grad()
+    def explained(self, images):
+        """Logits, and for each image ``experts`` in the order of the template groups: ``name``; ``template``, which the expert
+        started from; ``weight``, its share in the softmax over all; ``chosen``, whether it is one of the k; ``mixing``, its
+        share in their mixture."""
+        image_features = self.batch_features(images)  # [B, E]
+        logits = self.logits(image_features, self.prepared())
+        scores = self.learner.router(image_features).float()  # [B, G]
+        k = self.options.TOP_K
+        shares, mixing, best = scores.softmax(dim=-1), losses.top_k_weights(scores, k), scores.topk(k, dim=-1).indices
+        described = [{"name": g.name, "template": g.templates[0]} for g in self.groups]
+        return logits, [
+            {"experts": [{**d, "weight": w[i], "chosen": i in b, "mixing": m[i]} for i, d in enumerate(described)]}
+            for w, m, b in zip(shares.tolist(), mixing.tolist(), best.tolist())
+        ]
 
     # -- checkpoints carry the template groups -------------------------------------------------------------------------------
 

@@ -3,6 +3,8 @@
 import io
 from pathlib import Path
 
+from basics import UserError, atomic_write
+
 MOST_IMAGES = 100
 HOW_TO_READ = (
     "An expert is a learned prompt that started from the hard template beside its bar. For each image the router\n"
@@ -14,7 +16,7 @@ def picture(predictions, file, results):
     """Draw predictions, one row per image: the image, its likeliest classes, and the router's weight of every expert.
 
     Args:
-        predictions: what ``predict.Predictor`` or ``predict.routing`` returns, 1 to 100 images.
+        predictions: what ``Predictor`` or ``routing`` returns, 1 to 100 images.
         file: the picture; its ending says the format (.png, .pdf, .svg ...).
         results: the run's results.json, for the title.
 
@@ -24,7 +26,6 @@ def picture(predictions, file, results):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from basics import UserError, atomic_write
     from dassl.utils import read_image
 
     kind, known = Path(file).suffix.lstrip(".").lower(), sorted(FigureCanvasAgg.filetypes)

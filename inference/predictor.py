@@ -1,0 +1,143 @@
+"""Classifies images with a finished run; where a method says why, as MoCoOp does with its router's choice, so does this."""
+
+import contextlib
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+from basics import UserError
+
+from .run import checkpoint_extras, configuration, read_run, without_images
+
+
+class Predictor:
+    """The model of a finished run.
+
+    Args:
+        run: the run's folder.
+        classes: [C] class names to choose among; None for the run's own.
+        epoch: load the checkpoint of this epoch; None for the best, else the last.
+        overrides: [KEY, VALUE, ...] of the configuration, e.g. ["MODEL.BACKBONE.PATH", "ViT-B-16.pt"].
+
+    Attributes:
+        results: the run's results.json.
+        classnames: [C] names.
+        trainer: the trainer, weights loaded, in evaluation mode.
+
+    Raises:
+        UserError: not a finished run, no or unfitting weights, a class list that the method can't use.
+    """
+
+    def __init__(self, run: str | Path, classes: list[str] | None = None, epoch: int | None = None, overrides: Any = ()) -> None:
+        from dassl.data import turns_photos
+        from dassl.data.transforms import build_transform
+        from dassl.engine import TRAINER_REGISTRY
+
+        self.run, self.results = Path(run), read_run(run)
+        cfg = configuration(self.results, overrides)
+        trainer_class = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
+        self.classnames = list(self.results["classnames"])
+        if classes is not None:
+            self.classnames = list(classes)
+            self._check_classes(trainer_class, cfg)
+        with contextlib.redirect_stdout(io.StringIO()):  # what trainers say while they are built belongs in a log
+            self.trainer = without_images(trainer_class, self.classnames, checkpoint_extras(run))(cfg)
+            self._check_weights()
+            self.trainer.load_model(str(run), epoch)
+            self.transform = build_transform(cfg, is_train=False)
+        self.trainer.set_model_mode("eval")
+        self.batch_size, self.upright = cfg.DATALOADER.TEST.BATCH_SIZE, turns_photos(cfg)
+
+    def _check_classes(self, trainer_class, cfg):
+        names, own = self.classnames, self.results["classnames"]
+        twice = sorted({n for n in names if names.count(n) > 1})
+        if not names or twice or not all(n.strip() for n in names):
+            problem = f'"{twice[0]}" is given twice' if twice else "one is empty, or there is none"
+            raise UserError(f"class names: {problem}")
+        bound = getattr(trainer_class, "knows_its_classes_only", None)  # trainers written for Dassl don't say
+        if names != own and bound is not None and bound(cfg):
+            raise UserError(
+                f"{self.run}: what this {cfg.TRAINER.NAME} learned belongs to its {len(own)} training classes, so it "
+                "knows no others; leave out the class names"
+            )
+
+    def _check_weights(self):
+        names = self.trainer.get_model_names()
+        if names and self.results.get("eval_only") and not any((self.run / name).is_dir() for name in names):
+            raise UserError(
+                f"{self.run} is an evaluation, without weights of its own: give the training run that it evaluated as "
+                f"--model-dir, and --classes-file {self.run / 'results.json'} for these class names"
+            )
+
+    def __call__(self, images: list[str], top: int = 5) -> list[dict[str, Any]]:
+        """Classify image files.
+
+        Args:
+            images: paths.
+            top: how many classes to name.
+
+        Returns:
+            One dict an image: ``image``, its path; ``classes``, the ``top`` likeliest, each ``{"name", "probability"}``
+            (a share of 1, over all classes); and what the method says of it, see its ``explained``: MoCoOp's ``experts``.
+
+        Raises:
+            UserError: an image that is missing or can't be decoded.
+        """
+        images = [os.fspath(path) for path in images]
+        for path in images:
+            if not os.path.isfile(path):
+                raise UserError(f"image not found: {path}")
+        predictions = []
+        for start in range(0, len(images), self.batch_size):
+            predictions += self._batch(images[start : start + self.batch_size], top)
+        return predictions
+
+    def _batch(self, paths, top):
+        import torch
+
+        from dassl.utils import read_image
+
+        batch = torch.stack([self.transform(read_image(path, self.upright)) for path in paths]).to(self.trainer.device)
+        with torch.no_grad():
+            if hasattr(self.trainer, "explained"):
+                logits, more = self.trainer.explained(batch)
+            else:  # a trainer written for Dassl
+                logits, more = self.trainer.model_inference(batch), [{}] * len(paths)
+        shares = logits.float().softmax(dim=-1)  # [B, C]
+        probability, label = shares.topk(min(top, len(self.classnames)), dim=-1)  # [B, top]
+        return [
+            {"image": path, "classes": [{"name": self.classnames[c], "probability": p} for p, c in zip(ps, cs)], **said}
+            for path, ps, cs, said in zip(paths, probability.tolist(), label.tolist(), more, strict=True)
+        ]
+
+
+def routing(run, images, classes=None, top=5, overrides=()):
+    """Where the router of a finished MoCoOp run sends images (the paper's Figure 5).
+
+    Args: as of ``Predictor`` and its call.
+
+    Returns:
+        One dict per image: ``image``, ``classes``, ``experts`` (see ``Predictor.__call__``).
+
+    Raises:
+        UserError: as ``Predictor``, and for a run of a method without router.
+    """
+    predictor = Predictor(run, classes, overrides=overrides)
+    if not getattr(predictor.trainer, "has_experts", False):
+        raise UserError(f"{run}: {predictor.results['trainer']} has no router; routing needs a run of MoCoOp")
+    return predictor(images, top)
+
+
+def as_text(prediction):
+    """One prediction as lines for a terminal: classes by probability, then experts by weight."""
+    lines = [prediction["image"]]
+    lines += [f"  {100 * c['probability']:6.2f} %  {c['name']}" for c in prediction["classes"]]
+    experts = prediction.get("experts")
+    if experts:
+        chosen = sum(e["chosen"] for e in experts)
+        lines.append(f"  router: weights of {len(experts)} experts; the {chosen} marked * are mixed, in these parts")
+        for e in sorted(experts, key=lambda e: -e["weight"]):
+            part = f"* {e['mixing']:.3f}" if e["chosen"] else " " * 7
+            lines.append(f'  {100 * e["weight"]:6.2f} %  {part}  {e["name"]}: "{e["template"]}"')
+    return "\n".join(lines)
