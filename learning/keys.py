@@ -28,7 +28,7 @@ def initial_words(default=None):
 
 def class_position(default="end"):
     """CLASS_TOKEN_POSITION."""
-    return key(default, "where the class name stands", choices=POSITIONS)
+    return key(default, "where the class name stands", choices=POSITIONS, binds=True)
 
 
 def prompt_depth(default, where, low=0):

@@ -13,9 +13,10 @@ from torch import nn
 from basics import UserError
 from dassl.config import key
 from dassl.engine import TrainerX
+from dassl.engine.checkpoint import check_classes
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
-from dassl.utils import load_pretrained_weights, parallel
+from dassl.utils import load_checkpoint, load_pretrained_weights, parallel
 from prompting import load_clip
 
 from .image_side import ImageSide
@@ -50,6 +51,11 @@ class PromptTrainer(TextSide, ImageSide, KeepsFeatures, Prediction, TrainerX):
         cfg.TRAINER.CACHE_VIEWS = key(False, "keep features of augmented training images, too (--cache-features)")
 
     @property
+    def learns_for_each_class(self):
+        """Whether this run's learner has a part for each class."""
+        return bool(self.options.get("CSC", False))
+
+    @property
     def options(self):
         """This method's own part of the configuration."""
         return self.cfg.TRAINER[self.section]
@@ -61,6 +67,10 @@ class PromptTrainer(TextSide, ImageSide, KeepsFeatures, Prediction, TrainerX):
                 "INPUT.NO_TRANSFORM True" if cfg.INPUT.NO_TRANSFORM else f"DATALOADER.K_TRANSFORMS {cfg.DATALOADER.K_TRANSFORMS}"
             )
             raise UserError(f"{asked}: {type(self).__name__} takes one transformed view of an image")
+        if "normalize" not in cfg.INPUT.TRANSFORMS:
+            raise UserError(
+                f'INPUT.TRANSFORMS {tuple(cfg.INPUT.TRANSFORMS)}: "normalize" is missing, and CLIP takes normalised images'
+            )
         if cfg.TRAINER.CACHE_VIEWS and not cache_folder(cfg.TRAINER):
             raise UserError("TRAINER.CACHE_VIEWS (--cache-features) needs a folder, but TRAINER.FEATURE_CACHE is off")
 
@@ -148,6 +158,7 @@ class PromptTrainer(TextSide, ImageSide, KeepsFeatures, Prediction, TrainerX):
         if self.learner is None:
             return
         if cfg.MODEL.INIT_WEIGHTS:
+            check_classes(load_checkpoint(cfg.MODEL.INIT_WEIGHTS), self, cfg.MODEL.INIT_WEIGHTS)
             load_pretrained_weights(self.learner, cfg.MODEL.INIT_WEIGHTS)
         count = sum(p.numel() for p in self.learner.parameters())
         print(f"CLIP is frozen but for what the method learns: {count:,} parameters")

@@ -30,6 +30,7 @@ class LinearProbe(PromptTrainer):
     section = "LINEARPROBE"
     image_learning = ImageLearning.NOTHING
     model_name = "linear_probe"
+    learns_for_each_class = True
 
     @staticmethod
     def extend_cfg(cfg):

@@ -3,9 +3,9 @@
 from .check import check, remarks
 from .defaults import get_defaults
 from .node import CfgNode, section
-from .schema import Key, key, keys_of
+from .schema import Key, binding_keys, key, keys_of
 
-__all__ = ["CfgNode", "Key", "check", "clean_cfg", "get_cfg_default", "key", "keys_of", "remarks", "section"]
+__all__ = ["CfgNode", "Key", "binding_keys", "check", "clean_cfg", "get_cfg_default", "key", "keys_of", "remarks", "section"]
 
 
 def get_cfg_default():

@@ -36,6 +36,7 @@ class Key:
         kind: type of the value, or of a sequence's entries; by default that of the default.
         check: function value -> what is wrong with it, or ""; for what limits and choices can't say.
         reader: who reads the value, where the section doesn't say it.
+        binds: what is learned with one value means nothing with another.
     """
 
     default: object
@@ -50,6 +51,7 @@ class Key:
     kind: type = None
     check: object = None
     reader: str = ""
+    binds: bool = False
 
     def __deepcopy__(self, memo):
         return self
@@ -137,6 +139,12 @@ def keys_of(node, prefix=""):
             yield from keys_of(value, f"{prefix}{name}.")
         elif declared(node, name):
             yield f"{prefix}{name}", declared(node, name), value
+
+
+def binding_keys(cfg, section=""):
+    """Dotted names of the keys that what a method has learned depends on; ``section``: its part of cfg.TRAINER."""
+    own = f"TRAINER.{section}."
+    return {name for name, known, _ in keys_of(cfg) if known.binds and (not name.startswith("TRAINER.") or name.startswith(own))}
 
 
 def shown(value):

@@ -13,8 +13,10 @@ from .attributes import fingerprints
 from .checkpoint import (
     RESUME_DIR,
     ResumePoints,
+    check_classes,
     check_layout,
     check_model_dir,
+    check_settings,
     check_trainer,
     frozen_samples,
     load_learned_state,
@@ -218,6 +220,8 @@ class TrainerBase:
             checkpoint = load_checkpoint(path)
             check_layout(checkpoint, path)
             check_trainer(checkpoint, self.cfg, path)
+            check_settings(checkpoint, self, path)
+            check_classes(checkpoint, self, path)
             loaded.append((name, path, checkpoint))
         self._loaded = loaded_record(directory, loaded)
         for number, (name, path, checkpoint) in enumerate(loaded):

@@ -21,7 +21,9 @@ import time
 import torch
 
 from basics.hashes import file_hash
+from basics.identity import deciding, describe, differences
 
+from ..config import binding_keys
 from ..utils import (
     DamagedFileError,
     UserError,
@@ -97,6 +99,32 @@ def check_trainer(checkpoint, cfg, where):
         raise UserError(f"{where}: a checkpoint of {trainer}, not of {cfg.TRAINER.NAME}; use --trainer {trainer}")
 
 
+def check_settings(checkpoint, trainer, where):
+    """Raise UserError when the checkpoint was trained with another value of a key without which its weights mean nothing."""
+    try:
+        identity = json.loads(checkpoint.get("identity") or "{}")
+        found = differences(identity, deciding(trainer.cfg))
+    except (TypeError, ValueError, AttributeError):
+        raise UserError(f"{where}: its identity isn't as this program writes it") from None
+    binding = binding_keys(trainer.cfg, getattr(trainer, "section", ""))
+    wrong = [entry for entry in found if entry[0] in binding]
+    if wrong:
+        raise UserError(f"{where}: trained with {describe(wrong)}; use the value that it was trained with")
+
+
+def check_classes(checkpoint, trainer, where):
+    """Raise UserError when what the checkpoint learned for each class is of other classes than the trainer's."""
+    if not getattr(trainer, "learns_for_each_class", False):
+        return
+    trained, own = checkpoint.get("classnames"), list(trainer.dm.dataset.classnames)
+    if trained is None:
+        print(f"WARNING: {where} has a part for each class and doesn't say which classes: that they are these can't be checked")
+    elif trained != own:
+        pairs = [(a, b) for a, b in zip(trained, own) if a != b] if isinstance(trained, list) else []
+        first = f", first {pairs[0][0]!r} in place of {pairs[0][1]!r}" if pairs else ""
+        raise UserError(f"{where}: what it learned belongs to its own classes, and these are others{first}")
+
+
 def check_model_dir(directory, names):
     """UserError unless ``directory`` is a folder that may be that of a run, with the folder that is where there is a guess."""
     name = osp.basename(osp.abspath(directory))
@@ -145,6 +173,7 @@ def run_entry(trainer, epoch):
     return {
         "epoch": epoch,
         "trainer": cfg.TRAINER.NAME if cfg is not None else type(trainer).__name__,
+        **({"classnames": list(trainer.dm.dataset.classnames)} if hasattr(trainer, "dm") else {}),
         "best_result": float(getattr(trainer, "best_result", float("-inf"))),
         "scaler": scaler.state_dict() if scaler is not None else None,
         "rng": get_rng_state(),

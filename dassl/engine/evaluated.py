@@ -6,6 +6,7 @@ from basics import UserError
 from basics.hashes import file_hash
 from basics.identity import deciding, describe, differences
 
+from ..config import binding_keys
 from .checkpoint import saved_epochs
 from .run_folder import earlier_run
 
@@ -28,11 +29,10 @@ def trained_with(trainer, directory, epoch):
         print(f"WARNING: nothing in {directory} says with which settings, data and weights its model was trained")
     here = {**deciding(trainer.cfg), **trainer.made_from()}
     found = differences(identity, here)
-    wrong = [entry for entry in found if entry[0] in trainer.weights_of_a_model]
+    without = {*trainer.weights_of_a_model, *binding_keys(trainer.cfg, getattr(trainer, "section", ""))}
+    wrong = [entry for entry in found if entry[0] in without]
     if wrong:
-        raise UserError(
-            f"the model in {directory} was trained with {describe(wrong)}: what it has learned belongs to those weights"
-        )
+        raise UserError(f"the model in {directory} was trained with {describe(wrong)}: what it has learned belongs to that")
     own = [entry for entry in found if entry[0].startswith(_OF_THE_MODEL)]
     if own:
         print(f"WARNING: evaluated with other settings than the model in {directory} was trained with: {describe(own)}")

@@ -11,7 +11,7 @@ import torch.nn as nn
 from tqdm import tqdm
 
 from ..data import DataManager
-from ..evaluation import build_evaluator
+from ..evaluation import EVALUATOR_REGISTRY, build_evaluator
 from ..modeling import build_backbone, build_head
 from ..optim import build_lr_scheduler, build_optimizer
 from ..utils import (
@@ -74,12 +74,14 @@ class SimpleTrainer(TrainerBase):
 
     Attributes of a class:
         learns: whether there is something to train.
+        learns_for_each_class: whether what is learned has a part for each class, so that it belongs to these classes.
         weights_of_a_model: names in ``made_from`` without which what is learned means nothing.
         epochs_only_in_schedule: OPTIM.MAX_EPOCH changes nothing but the learning rate and the end of training, so that a
             run may be made longer where its rates stay as they were.
     """
 
     learns = True
+    learns_for_each_class = False
     weights_of_a_model = ()
     epochs_only_in_schedule = False
 
@@ -97,6 +99,7 @@ class SimpleTrainer(TrainerBase):
         self.max_epoch = cfg.OPTIM.MAX_EPOCH
         self.output_dir = cfg.OUTPUT_DIR
         self.cfg = cfg
+        EVALUATOR_REGISTRY.get(cfg.TEST.EVALUATOR)
         self.build_data_loader()
         self.build_model()
         self.evaluator = build_evaluator(cfg, lab2cname=self.lab2cname)
@@ -139,8 +142,27 @@ class SimpleTrainer(TrainerBase):
 
     def train(self):
         """Train as configured, from where an interrupted run in the output folder stopped; then evaluate."""
+        self.check_validation_images(best=self.cfg.TEST.FINAL_MODEL == "best_val")
         super().train(self.start_epoch, self.max_epoch)
         self.ensure_results()
+
+    def check_validation_images(self, best=False):
+        """UserError where the configuration asks for validation images and there are none; a warning where they are test images.
+
+        best: the best epoch is chosen on them.
+        """
+        test = self.cfg.TEST
+        if test.NO_TEST or not (best or test.SPLIT == "val"):
+            return
+        setting = "TEST.FINAL_MODEL best_val" if best else "TEST.SPLIT val"
+        if self.val_loader is None:
+            raise UserError(
+                f"{setting}: {self.cfg.DATASET.NAME} has no validation images here; add some, or set TEST.SPLIT test and "
+                "TEST.FINAL_MODEL last_step"
+            )
+        val, test = ({item.impath for item in data} for data in (self.dm.dataset.val, self.dm.dataset.test))
+        if val & test:
+            print(f"WARNING: {setting}: {len(val & test)} of {len(val)} validation images are test images, too")
 
     def before_train(self):
         """Resume if there is something to resume from, and open TensorBoard's writer."""
@@ -190,6 +212,7 @@ class SimpleTrainer(TrainerBase):
             )
         if directory and not names:
             print(f"Note: {self.cfg.TRAINER.NAME} learns nothing: --model-dir isn't used")
+        self.check_validation_images()
         self.load_model(directory, epoch)
         if directory and names:
             self._loaded = trained_with(self, directory, epoch)
@@ -233,10 +256,9 @@ class SimpleTrainer(TrainerBase):
         self.set_model_mode("eval")
         self.evaluator.reset()
         split = split or self.cfg.TEST.SPLIT
-        if split == "val" and self.val_loader is not None:
-            data_loader = self.val_loader
-        else:
-            split, data_loader = "test", self.test_loader
+        data_loader = self.val_loader if split == "val" else self.test_loader
+        if data_loader is None:
+            raise UserError(f"evaluation on {split}: {self.cfg.DATASET.NAME} has no such images here")
         print(f"Evaluate on the *{split}* set")
         for batch in tqdm(data_loader, disable=not (sys.stderr.isatty() and parallel.is_main()), leave=False):
             input, label = self.parse_batch_test(batch)

@@ -22,7 +22,9 @@ def extend_cfg(cfg):
         TEMPLATES=key("", "group file", also={"": "templates/<dataset>.txt"}),
         GROUPING=key("semantic", "groups of the file, or of their sizes at random (Table 4)", choices=("semantic", "random")),
         GROUPING_SEED=key(0, "seed of the random grouping", low=0),
-        CONTEXT_COUNT=key("tokens", "learned vectors: one a token of the template, or a word", choices=("tokens", "words")),
+        CONTEXT_COUNT=key(
+            "tokens", "learned vectors: one a token of the template, or a word", choices=("tokens", "words"), binds=True
+        ),
         TOP_K=key(2, "experts mixed for an image", low=1),
         TAU=key(0.07, "temperature of L_cls and L_text; 0: CLIP's own for L_cls, none for L_text", low=0.0, high=1e6),
         RENORMALISE=key(True, "the mixed text feature has length 1: logits are true cosines"),
@@ -41,7 +43,7 @@ def extend_cfg(cfg):
         TUNE_LAYERNORM=key(False, "learn ln_1, ln_2 of the image encoder at LAYERNORM_LR_MULT · LR"),
         LAYERNORM_LR_MULT=key(0.1, "factor on their learning rate", low=0.0, high=1000.0),
         CORRECTION=key(False, "learn one vector that is added to every text feature"),
-        FULL_STOP=key(True, 'classification prompts end with the template\'s "."'),
+        FULL_STOP=key(True, 'classification prompts end with the template\'s "."', binds=True),
         CHOSEN_BELOW=key(
             0,
             "training batches smaller than this encode only experts that an image chose; in L_text the others are zeros, and the "
