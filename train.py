@@ -194,10 +194,29 @@ def run(args):
 
     parallel.start(cfg.USE_CUDA)
     with output_lock(cfg.OUTPUT_DIR):
+        draw_seed(args, cfg)
         if not args.no_train:
             check_run_folder(args, cfg)
         run_locked(args, cfg)
     parallel.finish()
+
+
+def draw_seed(args, cfg):
+    """Give a configuration without a seed one: that of the run that it goes on with or evaluates, else a random one."""
+    if cfg.SEED >= 0:
+        return
+    from dassl.engine.run_folder import earlier_run
+    from dassl.utils import parallel
+
+    folders = ["" if args.fresh else cfg.OUTPUT_DIR, cfg.RESUME, args.model_dir]
+    earlier = [earlier_run(folder) for folder in folders if folder and os.path.isdir(folder)]
+    seeds = [run.identity.get("SEED") for run in earlier if run]
+    known = next((seed for seed in seeds if isinstance(seed, int) and seed >= 0), None)
+    seed = parallel.from_main(random.SystemRandom().getrandbits(32) if known is None else known)
+    cfg.defrost()
+    cfg.SEED = seed
+    cfg.freeze()
+    print(f"SEED is -1: this run has seed {seed}, {'drawn at random' if known is None else 'that of the run it belongs to'}")
 
 
 def check_run_folder(args, cfg):
@@ -216,11 +235,8 @@ def run_locked(args, cfg):
     from dassl.engine import build_trainer
     from dassl.utils import collect_env_info, parallel, set_random_seed, setup_logger
 
-    if cfg.SEED >= 0:
-        print(f"Setting fixed seed: {cfg.SEED}")
-        set_random_seed(cfg.SEED)
-    elif in_parallel():
-        set_random_seed(parallel.from_main(random.SystemRandom().getrandbits(32)))
+    print(f"Setting fixed seed: {cfg.SEED}")
+    set_random_seed(cfg.SEED)
     if is_first():
         setup_logger(cfg.OUTPUT_DIR)
     print_args(args, cfg)

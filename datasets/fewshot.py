@@ -50,7 +50,7 @@ def fewshot(train, val, test, num_shots, seed, cache_dir, image_dir):
     Args:
         train, val, test: lists of Item, the whole split. `val` may be None: then only train is sampled.
         num_shots: images per class; below 1 there is no sampling.
-        seed: the run's seed. Python's global generator is neither used nor changed.
+        seed: the run's seed; below 0: none. Python's global generator is neither used nor changed.
         cache_dir: the dataset's `split_fewshot` folder.
         image_dir: folder that cached paths are relative to.
 
@@ -62,6 +62,11 @@ def fewshot(train, val, test, num_shots, seed, cache_dir, image_dir):
     """
     if num_shots < 1:
         return train, val
+    if seed < 0:
+        print("Note: without a seed the few-shot sample is drawn at random, and not kept")
+        rng = random.SystemRandom()
+        train = sample_per_class(train, num_shots, rng)
+        return train, None if val is None else sample_per_class(val, min(num_shots, MAX_VAL_SHOTS), rng)
     stem = os.path.join(cache_dir, f"shot_{num_shots}-seed_{seed}")
     if os.path.exists(stem + ".pkl"):
         return _read_published(stem + ".pkl", train, val, test, image_dir)

@@ -18,7 +18,9 @@ from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import load_checkpoint, load_pretrained_weights, parallel
 from prompting import load_clip
+from prompting.classnames import check_classnames, remarks_on_names
 
+from .dataset import dataset_class
 from .image_side import ImageSide
 from .kept_features import KeepsFeatures, cache_folder
 from .keys import check_context
@@ -35,6 +37,7 @@ class PromptTrainer(TextSide, ImageSide, KeepsFeatures, Prediction, TrainerX):
 
     weights_of_a_model = ("weights of CLIP", "configuration of CLIP")
     section = "COOP"
+    names_classes = True  # in prompts
     own_start = ""  # words that a context starts from whatever CTX_INIT says
     model_name = "prompt_learner"  # of the learner's folder in a run
     published_names = {}  # {pattern of an entry of a published checkpoint: our name, or function of the match}
@@ -69,7 +72,7 @@ class PromptTrainer(TextSide, ImageSide, KeepsFeatures, Prediction, TrainerX):
             raise UserError(f"{asked}: {type(self).__name__} takes one transformed view of an image")
         if "normalize" not in cfg.INPUT.TRANSFORMS:
             raise UserError(
-                f'INPUT.TRANSFORMS {tuple(cfg.INPUT.TRANSFORMS)}: "normalize" is missing, and CLIP takes normalised images'
+                f'INPUT.TRANSFORMS {tuple(cfg.INPUT.TRANSFORMS)}: lacks "normalize", and CLIP takes normalised images'
             )
         if cfg.TRAINER.CACHE_VIEWS and not cache_folder(cfg.TRAINER):
             raise UserError("TRAINER.CACHE_VIEWS (--cache-features) needs a folder, but TRAINER.FEATURE_CACHE is off")
@@ -139,6 +142,8 @@ class PromptTrainer(TextSide, ImageSide, KeepsFeatures, Prediction, TrainerX):
 
     def build_model(self):
         cfg, backbone, precision = self.cfg, self.cfg.MODEL.BACKBONE, self.options.PREC
+        if self.names_classes:
+            self.check_names()
         print(f"Loading CLIP (backbone: {backbone.NAME})")
         with parallel.main_first():  # it may download weights
             self.clip = load_clip(backbone.NAME, backbone.PATH, precision, self.device)
@@ -152,7 +157,7 @@ class PromptTrainer(TextSide, ImageSide, KeepsFeatures, Prediction, TrainerX):
         self._prepared = None
         self._whole_size = None  # samples of the current batch, where several processes share it
         with torch.random.fork_rng(devices=[]):  # what is learned starts from the seed alone, however CLIP was loaded
-            torch.manual_seed(max(cfg.SEED, 0))
+            torch.manual_seed(cfg.SEED) if cfg.SEED >= 0 else torch.seed()
             self.learner = self.build_learner(self.dm.dataset.classnames)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.clip.dtype == torch.float16)
         if self.learner is None:
@@ -163,6 +168,13 @@ class PromptTrainer(TextSide, ImageSide, KeepsFeatures, Prediction, TrainerX):
         count = sum(p.numel() for p in self.learner.parameters())
         print(f"CLIP is frozen but for what the method learns: {count:,} parameters")
         self.register_learner()
+
+    def check_names(self):
+        """UserError for classes that the text encoder can't tell apart; a line about names that are no words."""
+        names = self.dm.dataset.classnames
+        check_classnames(names, published=bool(getattr(dataset_class(self.cfg), "sources", ())))
+        for line in remarks_on_names(names):
+            print(line)
 
     def register_learner(self):
         """Give the learner an optimiser and a schedule, and the engine all three; replaces an earlier learner."""

@@ -31,6 +31,7 @@ class LinearProbe(PromptTrainer):
     image_learning = ImageLearning.NOTHING
     model_name = "linear_probe"
     learns_for_each_class = True
+    names_classes = False
 
     @staticmethod
     def extend_cfg(cfg):

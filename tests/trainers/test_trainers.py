@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError, load_checkpoint
+from prompting.classnames import check_classnames, remarks_on_names
 from tests.trainers.conftest import CLASSES, PROJECT
 
 METHODS = {
@@ -77,13 +79,73 @@ def test_published_coop_checkpoint_is_evaluated(make_trainer, tmp_path):
     trainer.test()
 
 
-def test_class_specific_contexts_refuse_other_classes(make_trainer, tmp_path):
+def test_class_specific_contexts_refuse_other_classes(make_trainer, tmp_path, capsys):
     options = ("TRAINER.COOP.CTX_INIT", "", "TRAINER.COOP.CSC", True, "TRAINER.COOP.N_CTX", 2)
     make_trainer("CoOp", "vit_b16_ctxv1", *options, "DATASET.SUBSAMPLE_CLASSES", "base").train()
-    with pytest.raises(UserError, match="shape"):
-        make_trainer("CoOp", "vit_b16_ctxv1", *options, "DATASET.SUBSAMPLE_CLASSES", "new", out="new").load_model(
-            str(tmp_path / "run"), epoch=2
-        )
+    path = tmp_path / "run" / "prompt_learner" / "model.pth.tar-2"
+    new = make_trainer("CoOp", "vit_b16_ctxv1", *options, "DATASET.SUBSAMPLE_CLASSES", "new", out="new")
+    with pytest.raises(UserError, match="belongs to its own classes"):
+        new.load_model(str(tmp_path / "run"), epoch=2)
+    with pytest.raises(UserError, match="belongs to its own classes"):
+        make_trainer("CoOp", "vit_b16_ctxv1", *options, "DATASET.SUBSAMPLE_CLASSES", "new", "MODEL.INIT_WEIGHTS", str(path))
+    # a published checkpoint says no classes; where their number fits, a line says that nothing else is known
+    torch.save({k: v for k, v in torch.load(path).items() if k != "classnames"}, path)
+    same = make_trainer("CoOp", "vit_b16_ctxv1", *options, "DATASET.SUBSAMPLE_CLASSES", "base", out="same")
+    capsys.readouterr()
+    same.load_model(str(tmp_path / "run"), epoch=2)
+    assert "doesn't say which classes" in capsys.readouterr().out
+
+
+def test_settings_that_a_prompt_belongs_to(make_trainer, tmp_path):
+    make_trainer("CoOp", "vit_b16_ctxv1").train()
+    other = make_trainer("CoOp", "vit_b16_ctxv1", "TRAINER.COOP.CLASS_TOKEN_POSITION", "front", out="other")
+    with pytest.raises(UserError, match="trained with TRAINER.COOP.CLASS_TOKEN_POSITION end .now front."):
+        other.load_model(str(tmp_path / "run"), epoch=2)
+
+
+@pytest.mark.parametrize("names, words", [
+    (("red_kite", "Red kite"), 'the classes "Red kite" and "red_kite" have the same tokens'),
+    (("cat", "CAT"), 'the classes "CAT" and "cat" have the same tokens'),
+    (("_", "cat"), 'the class name "_" has no words'),
+])  # fmt: skip
+def test_classes_that_the_text_tower_cannot_tell_apart(names, words, make_trainer, tmp_path):
+    for part in ("train", "test"):
+        for name in names:
+            (tmp_path / "data" / part / name).mkdir(parents=True)
+            Image.new("RGB", (32, 32)).save(tmp_path / "data" / part / name / "a.png")
+    pairs = ("DATASET.ROOT", str(tmp_path), "DATASET.FOLDER", "data")
+    with pytest.raises(UserError) as error:
+        make_trainer("CoOp", "vit_b16_ctxv1", *pairs)
+    assert words in str(error.value)
+    make_trainer("LinearProbe", "vit_b16", *pairs)  # names no classes
+
+
+def test_names_that_are_no_words(capsys):
+    assert remarks_on_names(["cat", "n01440764", "12"]) == [
+        'Note: 1 of 3 class names are WordNet ids, first "n01440764"; prompts need names in words',
+        'Note: 1 of 3 class names are numbers, first "12"; prompts need names in words',
+    ]
+    check_classnames(["missile", "missile"], published=True)
+    assert "WARNING" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("pairs, words", [
+    (("DATALOADER.K_TRANSFORMS", 2), "one transformed view"),
+    (("INPUT.NO_TRANSFORM", True), "one transformed view"),
+    (("INPUT.TRANSFORMS", ("random_flip",)), "lacks \"normalize\""),
+    (("TRAINER.COOP.CSC", True), "one context that all classes share"),
+    (("TRAINER.COOP.CTX_INIT", "True"), "give the words themselves"),
+    (("TEST.EVALUATOR", "Classificatoin"), "unknown evaluator"),
+])  # fmt: skip
+def test_settings_that_a_method_cannot_work_with(pairs, words, make_trainer):
+    with pytest.raises(UserError) as error:
+        make_trainer("CoOp", "vit_b16_ctxv1", *pairs)
+    assert words in str(error.value)
+
+
+def test_own_start_of_a_method(make_trainer):
+    with pytest.raises(UserError, match="this method starts from a photo of a, as published"):
+        make_trainer("KgCoOp", "vit_b16_ep100_ctxv1", "TRAINER.COOP.CTX_INIT", "itap of a")
 
 
 def test_mocoop_evaluates_the_checkpoints_own_groups(make_trainer, tmp_path):

@@ -1,0 +1,53 @@
+"""Class names as the text tower sees them: names that it can't tell apart, and names that say nothing to it."""
+
+import re
+
+from basics import UserError
+
+from .tokens import encode, readable
+
+_KINDS = {
+    "WordNet ids": re.compile(r"n\d{8}"),
+    "numbers": re.compile(r"[\d\s._-]+"),
+}
+
+
+def same_tokens(classnames):
+    """[(name, name)] of classes with the same tokens: whatever is learned, they have the same text feature."""
+    first, pairs = {}, []
+    for name in classnames:
+        tokens = tuple(encode(readable(name)))
+        if tokens in first:
+            pairs.append((first[tokens], name))
+        first.setdefault(tokens, name)
+    return pairs
+
+
+def remarks_on_names(classnames):
+    """Lines about names that are no words, for a log."""
+    lines = []
+    for kind, pattern in _KINDS.items():
+        found = [name for name in classnames if pattern.fullmatch(name)]
+        if found:
+            lines.append(
+                f'Note: {len(found)} of {len(classnames)} class names are {kind}, first "{found[0]}"; prompts need names in words'
+            )
+    return lines
+
+
+def check_classnames(classnames, published=False):
+    """Raise UserError where the text tower can't tell two classes apart, or a name has no token at all.
+
+    published: the names are those of a published dataset, some of which repeat names (ImageNet's): a warning is printed.
+    """
+    for name in classnames:
+        if not encode(readable(name)):
+            raise UserError(f'the class name "{name}" has no words, so no prompt can name it; rename the class')
+    pairs = same_tokens(classnames)
+    if not pairs:
+        return
+    more = f" ({len(pairs)} such pairs)" if len(pairs) > 1 else ""
+    text = f'the classes "{pairs[0][0]}" and "{pairs[0][1]}" have the same tokens, so no prompt tells them apart{more}'
+    if not published:
+        raise UserError(f"{text}; rename one of them")
+    print(f"WARNING: {text}")
