@@ -12,31 +12,22 @@ Exit status: 0 done; 2 something the user can mend (one `error: ...` line on std
 
 import argparse
 import contextlib
-import multiprocessing
 import os
 import random
 import signal
 import sys
-import threading
 import time
 import warnings
 from pathlib import Path
 
 from basics import UserError, nearest_file
-from basics.program import (
-    EXIT_INTERRUPTED,
-    EXIT_STATUSES,
-    EXIT_TERMINATED,
-    FILE_SYSTEM_ERRORS,
-    Parser,
-    Terminated,
-    as_process,
-    to_stderr,
-)
+from basics.job import in_parallel, is_first
+from basics.program import EXIT_INTERRUPTED, EXIT_STATUSES, EXIT_TERMINATED, Parser, Terminated, as_process, to_stderr
 from basics.program import run as run_program
 
 # Engine and methods are imported inside functions: `--help` and a mistyped option then answer at once.
 
+__all__ = ["Terminated", "main", "program", "run"]  # for programs that start runs in their own process
 AFTER = "; the same command goes on from the last checkpoint in its output folder"
 
 
@@ -151,16 +142,6 @@ def print_title(title):
     print(f"{line}\n** {title} **\n{line}")
 
 
-def in_parallel():
-    """Whether torchrun has started this process as one of several."""
-    return int(os.environ.get("WORLD_SIZE") or 1) > 1 and "RANK" in os.environ
-
-
-def is_first():
-    """Whether this is the only or the first process of the run: the one that prints and writes."""
-    return not in_parallel() or os.environ["RANK"] == "0"
-
-
 def join_others():
     """Meet the other processes of a torchrun job; from now on only the first one prints."""
     if in_parallel():
@@ -273,29 +254,6 @@ def report(message, status):
             log.write(message + "\n")
 
 
-def on_thread_error(args):
-    """Show the traceback of a thread, but for a full or read-only disk: TensorBoard's thread hands that on."""
-    if not (isinstance(args.exc_value, OSError) and args.exc_value.errno in FILE_SYSTEM_ERRORS):
-        threading.__excepthook__(args)
-
-
-def on_exception(kind, error, traceback):
-    """Show a traceback, but for that of a loading worker whose connection to the run has ended with the run."""
-    if not (issubclass(kind, (ConnectionError, EOFError)) and multiprocessing.parent_process()):
-        sys.__excepthook__(kind, error, traceback)
-
-
-def on_unraisable(args):
-    """Send an interruption again that came while Python ran a callback whose exceptions it drops."""
-    if issubclass(args.exc_type, (KeyboardInterrupt, Terminated)):
-        number = signal.SIGINT if args.exc_type is KeyboardInterrupt else signal.SIGTERM
-        again = threading.Timer(0.1, os.kill, (os.getpid(), number))
-        again.daemon = True
-        again.start()
-    else:
-        sys.__unraisablehook__(args)
-
-
 def work(argv):
     """One command line, of which torchrun may run several processes."""
     try:
@@ -310,13 +268,10 @@ def work(argv):
 def main(argv=None):
     """Run one command line; returns the exit status."""
     stdout = sys.stdout
-    hooks = sys.excepthook, threading.excepthook, sys.unraisablehook
-    sys.excepthook, threading.excepthook, sys.unraisablehook = on_exception, on_thread_error, on_unraisable
     try:
         return run_program(lambda: work(argv), AFTER, report)
     finally:
         sys.stdout = stdout
-        sys.excepthook, threading.excepthook, sys.unraisablehook = hooks
 
 
 def program(argv=None):

@@ -1,7 +1,9 @@
 """How a program of this project ends: an exit status for every kind of error, and one line for what a user can mend."""
 
 import argparse
+import contextlib
 import errno
+import multiprocessing
 import os
 import signal
 import sys
@@ -86,6 +88,40 @@ def to_stderr(message, status):
     sys.stderr.write(message + "\n")
 
 
+def _on_thread_error(args):
+    """Show the traceback of a thread, but for a full or read-only disk: TensorBoard's thread hands that on."""
+    if not (isinstance(args.exc_value, OSError) and args.exc_value.errno in FILE_SYSTEM_ERRORS):
+        threading.__excepthook__(args)
+
+
+def _on_exception(kind, error, traceback):
+    """Show a traceback, but for that of a loading worker whose connection to the run has ended with the run."""
+    if not (issubclass(kind, (ConnectionError, EOFError)) and multiprocessing.parent_process()):
+        sys.__excepthook__(kind, error, traceback)
+
+
+def _on_unraisable(args):
+    """Send an interruption again that came while Python ran a callback whose exceptions it drops."""
+    if issubclass(args.exc_type, (KeyboardInterrupt, Terminated)):
+        number = signal.SIGINT if args.exc_type is KeyboardInterrupt else signal.SIGTERM
+        again = threading.Timer(0.1, os.kill, (os.getpid(), number))
+        again.daemon = True
+        again.start()
+    else:
+        sys.__unraisablehook__(args)
+
+
+@contextlib.contextmanager
+def _hooks():
+    """Python's hooks for exceptions that no one catches, while a program runs."""
+    before = sys.excepthook, threading.excepthook, sys.unraisablehook
+    sys.excepthook, threading.excepthook, sys.unraisablehook = _on_exception, _on_thread_error, _on_unraisable
+    try:
+        yield
+    finally:
+        sys.excepthook, threading.excepthook, sys.unraisablehook = before
+
+
 def run(work, after="", report=to_stderr):
     """Do ``work()`` and return the exit status; Ctrl-C and SIGTERM end it in good order. A bug keeps its traceback.
 
@@ -97,7 +133,8 @@ def run(work, after="", report=to_stderr):
     signals = threading.current_thread() is threading.main_thread()
     previous = signal.signal(signal.SIGTERM, on_sigterm) if signals else None
     try:
-        done = work()
+        with _hooks():
+            done = work()
         return done if type(done) is int else 0
     except BaseException as error:
         explained = explain(error, after)
