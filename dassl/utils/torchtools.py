@@ -51,7 +51,12 @@ def torch_save(state, fpath):
     """Write ``state`` with ``torch.save``, as plain data and atomically."""
     state = to_plain(state)
     with atomic_write(fpath) as file:
-        torch.save(state, file)
+        try:
+            torch.save(state, file)
+        except RuntimeError as e:  # raised while torch closes a file whose writing the file system has refused
+            if isinstance(e.__context__, OSError):
+                raise e.__context__ from None
+            raise
 
 
 def save_checkpoint(state, save_dir, is_best=False, remove_module_from_keys=True, model_name=""):
