@@ -7,11 +7,11 @@ import yaml
 
 from .errors import UserError
 
-BASE = "_BASE_"  # the key that names the file on which another one is based, relative to the latter's folder
+BASE = "_BASE_"  # the key that names the file, or the files, on which another one is based, relative to the latter's folder
 
 
 def read_settings(path):
-    """Settings of a YAML file and of the files that it is based on, whose values it replaces.
+    """Settings of a YAML file and of those that it is based on; its own win, and those of a later base over an earlier one's.
 
     Returns:
         {dotted key: (value, "file, line N")}
@@ -26,16 +26,19 @@ def _read(path, above):
     values = _read_file(path)
     if BASE not in values:
         return values
-    base, place = values.pop(BASE)
-    if not isinstance(base, str) or not base:
-        raise UserError(f"{place}: {BASE} takes the name of a YAML file, not {base!r}")
-    base = osp.normpath(osp.join(osp.dirname(path), osp.expanduser(base)))
-    above = (*above, osp.realpath(path))
-    if osp.realpath(base) in above:
-        raise UserError(f"{place}: {BASE} leads in a circle, back to {base}")
-    if not osp.isfile(base):
-        raise UserError(f"{place}: {BASE} names {base}, which doesn't exist")
-    return {**_read(base, above), **values}
+    bases, place = values.pop(BASE)
+    bases = bases if isinstance(bases, list) else [bases]
+    above, found = (*above, osp.realpath(path)), {}
+    for base in bases:
+        if not isinstance(base, str) or not base:
+            raise UserError(f"{place}: {BASE} takes the name of a YAML file or a list of names, not {base!r}")
+        base = osp.normpath(osp.join(osp.dirname(path), osp.expanduser(base)))
+        if osp.realpath(base) in above:
+            raise UserError(f"{place}: {BASE} leads in a circle, back to {base}")
+        if not osp.isfile(base):
+            raise UserError(f"{place}: {BASE} names {base}, which doesn't exist")
+        found.update(_read(base, above))
+    return {**found, **values}
 
 
 def literal(text):

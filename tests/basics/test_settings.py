@@ -26,6 +26,12 @@ def test_a_file_replaces_values_of_its_base(tmp_path):
     assert (cfg.OPTIM.LR, cfg.OPTIM.NAME, cfg.SEED) == (0.2, "sgd", 4)
 
 
+def test_of_several_bases_the_later_wins(tmp_path):
+    files(tmp_path, a="SEED: 1\nVERBOSE: False\n", b="SEED: 2\n", top="_BASE_: [a.yaml, b.yaml]\nUSE_CUDA: False\n")
+    found = {key: value for key, (value, _) in read_settings(str(tmp_path / "top.yaml")).items()}
+    assert found == {"SEED": 2, "VERBOSE": False, "USE_CUDA": False}
+
+
 def test_an_error_names_the_file_that_has_it(tmp_path):
     files(tmp_path, base="OPTIM:\n  LRR: 0.1\n", top="_BASE_: base.yaml\n")
     with pytest.raises(UserError, match=r"base.yaml, line 2: unknown key OPTIM.LRR \(did you mean OPTIM.LR\?\)"):
@@ -38,8 +44,9 @@ def test_an_error_names_the_file_that_has_it(tmp_path):
         ("_BASE_: top.yaml", "line 1: _BASE_ leads in a circle, back to .*top.yaml"),
         ("SEED: 1\n_BASE_: second.yaml", "second.yaml, line 1: _BASE_ leads in a circle, back to .*top.yaml"),
         ("_BASE_: ../gone.yaml", "top.yaml, line 1: _BASE_ names .*gone.yaml, which doesn't exist"),
-        ("_BASE_: [a.yaml]", r"line 1: _BASE_ takes the name of a YAML file, not \['a.yaml'\]"),
-        ("_BASE_:", "line 1: _BASE_ takes the name of a YAML file, not None"),
+        ("_BASE_: [second.yaml, 3]", "second.yaml, line 1: _BASE_ leads in a circle"),
+        ("_BASE_: [3]", "line 1: _BASE_ takes the name of a YAML file or a list of names, not 3"),
+        ("_BASE_:", "line 1: _BASE_ takes the name of a YAML file or a list of names, not None"),
         ("_BASE_: code.py", "code.py: a configuration is a YAML file"),
         ("_BASE_: second.yaml\n_BASE_: second.yaml", r"line 2: _BASE_ is given twice \(first on line 1\)"),
     ],
