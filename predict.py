@@ -67,11 +67,17 @@ def chosen_classes(args):
 
 def run(args):
     """Predict what the arguments ask for."""
+    from dassl.utils import is_turned
+
     if args.top < 1:
         raise UserError(f"--top {args.top}: at least one class must be named")
     overrides = [word for pair in args.set for word in pair]
     predictor = Predictor(args.model_dir, chosen_classes(args), args.load_epoch, overrides)
     predictions = predictor(args.images, args.top)
+    turned = 0 if predictor.upright else sum(is_turned(path) for path in args.images)
+    if turned:
+        note = f"Note: {turned} image(s) have an EXIF orientation and stay as they are stored, as in the run's own data"
+        print(f"{note}; --set INPUT.EXIF_ORIENTATION apply turns them", file=sys.stderr)
     print(printable("\n\n".join(map(as_text, predictions))))
     results = predictor.results
     if args.json:
@@ -79,7 +85,7 @@ def run(args):
         about = {"run": args.model_dir, **about, "classnames": predictor.classnames}
         write_json({**about, "images": predictions}, args.json)
     if args.picture:
-        picture(predictions, args.picture, results)
+        picture(predictions, args.picture, results, predictor.upright)
 
 
 def main(argv=None):

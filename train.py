@@ -51,6 +51,9 @@ def build_parser():
     parser.add_argument(
         "--fresh", action="store_true", help="start anew: the files of the run in --output-dir are moved into replaced-1 in it"
     )
+    parser.add_argument(
+        "--keys", nargs="?", const="", metavar="WORD", help="say what each key is (docs/keys.md), or those with WORD in them"
+    )
     parser.add_argument("--no-train", action="store_true", help="build everything, then stop")
     parser.add_argument(
         "--cache-features",
@@ -131,7 +134,7 @@ def setup_cfg(args):
 def print_args(args, cfg):
     """The header that logs of this family start with; parsers look for it."""
     print_title("Arguments")
-    for key in sorted(vars(args).keys() - {"cache_features", "fresh"}):  # not upstream's
+    for key in sorted(vars(args).keys() - {"cache_features", "fresh", "keys"}):  # not upstream's
         print(f"{key}: {getattr(args, key)}")
     print_title("Config")
     print(cfg)
@@ -167,6 +170,8 @@ def output_lock(folder):
 
 def run(args):
     """Build the trainer that the arguments describe and train or evaluate it."""
+    if args.keys is not None:
+        return show_keys(args.keys)
     check_options(args)
     check_config_file(args.dataset_config_file, "--dataset-config-file")
     check_config_file(args.config_file, "--config-file")
@@ -180,6 +185,20 @@ def run(args):
             check_run_folder(args, cfg)
         run_locked(args, cfg)
     parallel.finish()
+
+
+def show_keys(word):
+    """Print the reference of all keys, or of those with ``word`` in them."""
+    from dassl.config import get_cfg_default
+    from dassl.config.reference import reference
+    from trainers import extend_cfg, readers
+
+    cfg = get_cfg_default()
+    extend_cfg(cfg)
+    text = reference(cfg, readers(), word)
+    if not text:
+        raise UserError(f"--keys: no key has {word!r} in its name or description")
+    print(text)
 
 
 def draw_seed(args, cfg):
@@ -215,13 +234,14 @@ def run_locked(args, cfg):
     from dassl.config import remarks
     from dassl.engine import build_trainer
     from dassl.utils import collect_env_info, parallel, set_random_seed, setup_logger
+    from trainers import readers
 
     print(f"Setting fixed seed: {cfg.SEED}")
     set_random_seed(cfg.SEED)
     if is_first():
         setup_logger(cfg.OUTPUT_DIR)
     print_args(args, cfg)
-    for line in remarks(cfg):
+    for line in remarks(cfg, readers()):
         print(line)
     if in_parallel():
         print(f"{parallel.world_size()} processes share each batch and the prompts")

@@ -4,20 +4,18 @@
     python -m datasets.check configs/datasets/my_photos.yaml --root data
 
 Says for each: classes, images per split beside the expected numbers, images that are missing, unreadable or in more
-than one split. Every image is decoded unless `--fast` is given. Exit status: 0 all is well, 2 something is wrong.
+than one split, files that are not used, labels and class names that a run would refuse. Every image is decoded unless
+`--fast` is given. Exit status: 0 all is well, 2 something is wrong.
 """
 
-import os
 import sys
-from concurrent.futures import ThreadPoolExecutor
-
-from tqdm import tqdm
 
 from basics import UserError, program
 from basics.program import EXIT_USER_ERROR, Parser
+from dassl.config import check as check_values
 from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
-from dassl.utils import read_image
+from dassl.data.readable import probe_images
 
 from .common import MissingImages
 from .names import find_dataset
@@ -54,7 +52,9 @@ def check(cfg, fast=False):
     except UserError as error:
         return [str(error)]
     parts = {"train": dataset.train_x, "val": dataset.val or [], "test": dataset.test}
-    problems = _check_counts(dataset, parts)
+    problems = _check_counts(dataset, parts) + _check_names(dataset)
+    if not parts["val"]:
+        print("  Note: there are no validation images, so TEST.FINAL_MODEL best_val can't be used")
     images = {item.impath: None for data in parts.values() for item in data}
     if parts["train"] is not parts["test"] and [i.impath for i in parts["train"]] != [i.impath for i in parts["test"]]:
         shared = {i.impath for i in parts["train"]} & {i.impath for i in (*parts["val"], *parts["test"])}
@@ -82,20 +82,23 @@ def _check_counts(dataset, parts):
 
 def _check_images(paths):
     """Decode every image; the errors of those that can't be."""
-
-    def error_of(path):
-        try:
-            read_image(path)
-        except UserError as error:
-            return str(error)
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        errors = [
-            error
-            for error in tqdm(pool.map(error_of, paths), total=len(paths), unit=" images", desc="  reading", disable=None)
-            if error
-        ]
+    oriented, errors = probe_images(paths)
+    if oriented:
+        print(f"  Note: {oriented} images have an EXIF orientation (INPUT.EXIF_ORIENTATION says whether they are turned)")
     return [f"{len(errors)} images can't be read; get them again", *_some(errors, "unreadable")] if errors else []
+
+
+def _check_names(dataset):
+    """Names that prompts can't tell apart; a line about names that are no words."""
+    from prompting.classnames import check_classnames, remarks_on_names  # needs the tokenizer
+
+    for line in remarks_on_names(dataset.classnames):
+        print(f"  {line}")
+    try:
+        check_classnames(dataset.classnames, published=bool(getattr(dataset, "sources", ())))
+    except UserError as error:
+        return [str(error)]
+    return []
 
 
 def _some(items, what):
@@ -114,6 +117,7 @@ def make_cfg(name, root):
     cfg.DATASET.ROOT = root
     cfg.DATASET.NUM_SHOTS = -1
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"
+    check_values(cfg)
     return cfg
 
 

@@ -12,13 +12,14 @@ HOW_TO_READ = (
 )
 
 
-def picture(predictions, file, results):
+def picture(predictions, file, results, upright=False):
     """Draw predictions, one row per image: the image, its likeliest classes, and the router's weight of every expert.
 
     Args:
         predictions: what ``Predictor`` or ``routing`` returns, 1 to 100 images.
         file: the picture; its ending says the format (.png, .pdf, .svg ...).
         results: the run's results.json, for the title.
+        upright: turn images as their EXIF orientation says, as ``Predictor.upright`` has it.
 
     Raises:
         UserError: too many images, an unknown format, a file that can't be written.
@@ -42,7 +43,7 @@ def picture(predictions, file, results):
     fig = Figure(figsize=size, dpi=120, layout="constrained")
     axes = fig.subplots(len(predictions), len(widths), squeeze=False, width_ratios=widths)
     for (image_ax, class_ax, *router_ax), prediction in zip(axes, predictions):
-        image_ax.imshow(read_image(prediction["image"]))
+        image_ax.imshow(read_image(prediction["image"], upright))
         image_ax.set_title(_plain(Path(prediction["image"]).name), fontsize=9)
         image_ax.axis("off")
         _draw_classes(class_ax, prediction["classes"])

@@ -54,11 +54,6 @@ class PromptTrainer(TextSide, ImageSide, KeepsFeatures, Prediction, TrainerX):
         cfg.TRAINER.CACHE_VIEWS = key(False, "keep features of augmented training images, too (--cache-features)")
 
     @property
-    def learns_for_each_class(self):
-        """Whether this run's learner has a part for each class."""
-        return bool(self.options.get("CSC", False))
-
-    @property
     def options(self):
         """This method's own part of the configuration."""
         return self.cfg.TRAINER[self.section]

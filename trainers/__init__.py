@@ -17,3 +17,13 @@ def extend_cfg(cfg):
         own = vars(TRAINER_REGISTRY.get(name)).get("extend_cfg")
         if own:
             own.__func__(cfg)
+
+
+def readers():
+    """{section of the configuration: the methods that read it}, for the reference of keys."""
+    found = {}
+    for name in TRAINER_REGISTRY.registered_names():
+        section = getattr(TRAINER_REGISTRY.get(name), "section", None)
+        if section:
+            found.setdefault(f"TRAINER.{section}", []).append(name)
+    return {section: ", ".join(sorted(names)) for section, names in found.items()}

@@ -30,7 +30,6 @@ class LinearProbe(PromptTrainer):
     section = "LINEARPROBE"
     image_learning = ImageLearning.NOTHING
     model_name = "linear_probe"
-    learns_for_each_class = True
     names_classes = False
 
     @staticmethod

@@ -13,6 +13,7 @@ def check(cfg):
             raise UserError(f"{name} {shown(value)}: {complaint}{_meant(known, value)} ({known.meaning})")
     _check_optim(cfg.OPTIM)
     _check_loader(cfg.DATALOADER)
+    _check_blur(cfg.INPUT)
 
 
 def _meant(known, value):
@@ -50,12 +51,25 @@ def _check_loader(loader):
         )
 
 
-def remarks(cfg):
-    """Lines about what is allowed but not what one may think it is, for the head of a log."""
+def _check_blur(c):
+    if "gaussian_blur" in c.TRANSFORMS and c.GB_K // 2 >= min(c.SIZE):
+        raise UserError(f"INPUT.GB_K {c.GB_K}: must be below twice the edge of an image of INPUT.SIZE {tuple(c.SIZE)} (kernel)")
+
+
+def remarks(cfg, readers):
+    """Lines about what is allowed but not what one may think it is, for the head of a log.
+
+    readers: {section: the methods that read it}, as ``trainers.readers`` gives it.
+    """
     lines = []
     if _is_one_epoch_try(cfg.OPTIM):
         lines.append("WARNING: the only epoch is warm-up; for an epoch at the learning rate OPTIM.LR set OPTIM.WARMUP_EPOCH 0")
+    method, known_methods = cfg.TRAINER.NAME, {name for names in readers.values() for name in names.split(", ")}
     for name, known, value in keys_of(cfg):
-        if known.reader == UNREAD and value != known.default:
-            lines.append(f"Note: {name} {shown(value)} has no effect: {known.meaning}, read by {UNREAD}")
+        reader = known.reader or readers.get(name.rpartition(".")[0], "")
+        others = (
+            name.startswith(("TRAINER.", "LOSS.")) and reader and method in known_methods and method not in reader.split(", ")
+        )
+        if value != known.default and (reader == UNREAD or others):
+            lines.append(f"Note: {name} {shown(value)} has no effect on {method}: read by {reader}")
     return lines

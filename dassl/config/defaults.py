@@ -149,7 +149,7 @@ def _dataloader():
         )
 
     return section(
-        NUM_WORKERS=key(4, "processes that load images", low=0, high=1024),
+        NUM_WORKERS=key(4, "processes that load images", low=0, high=128),
         K_TRANSFORMS=key(1, "views per training image", low=1, high=1024),
         RETURN_IMG0=key(False, "deliver the image without augmentation, too"),
         DECODED_MB=key(256.0, "decoded training images that a process keeps in memory, in MB; 0: none", low=0.0, high=1e9),

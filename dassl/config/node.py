@@ -90,7 +90,7 @@ def _coerce(raw, old, known, key):
         old = known.default
         if any(type(value) is type(other) and value == other for other in known.also):
             return value
-    if old is None or type(value) is type(old):
+    if not isinstance(value, dict) and (old is None or type(value) is type(old)):
         return value
     if isinstance(old, str) and isinstance(raw, str):
         return raw  # a text that happens to look like a number

@@ -12,7 +12,7 @@ page come from the declaration. Sections made with yacs have no declaration; the
 import math
 from dataclasses import dataclass, field
 
-LARGEST = 2**31 - 1  # of whole numbers that have no limit of their own
+LARGEST = 2**31 - 1  # of whole numbers without an upper limit of their own
 KINDS = {  # type: (one of it, several)
     int: ("a whole number", "whole numbers"),
     float: ("a number", "numbers"),
@@ -93,8 +93,9 @@ class Key:
             return True
         if kind is float and not _is_finite(value):
             return False
-        high = LARGEST if self.high is None and kind is int else self.high
-        at_least, at_most = self.low is None or value >= self.low, high is None or value <= high
+        if kind is int and abs(value) > LARGEST and self.high is None:
+            return False
+        at_least, at_most = self.low is None or value >= self.low, self.high is None or value <= self.high
         return at_least and at_most and (self.above is None or value > self.above) and (self.below is None or value < self.below)
 
     @property
@@ -135,10 +136,10 @@ def declared(node, name):
 def keys_of(node, prefix=""):
     """Yield (dotted name, Key, value) for every declared key below a section."""
     for name, value in node.items():
-        if isinstance(value, dict):
-            yield from keys_of(value, f"{prefix}{name}.")
-        elif declared(node, name):
+        if declared(node, name):
             yield f"{prefix}{name}", declared(node, name), value
+        elif isinstance(value, dict):
+            yield from keys_of(value, f"{prefix}{name}.")
 
 
 def binding_keys(cfg, section=""):

@@ -32,7 +32,12 @@ def check_readable(dataset, cfg, upright):
     memory = os.path.join(os.path.expanduser(cfg.DATASET.ROOT), FOLDER, f"{digest[:32]}.json")
     oriented = _remembered(memory)
     if oriented is None:
-        oriented = sum(_probe_all(paths))
+        if len(paths) > 1000:
+            print(f"Reading {len(paths):,} images once, to see that all can be read")
+        oriented, errors = probe_images(paths)
+        if errors:
+            more = f"; {len(errors)} images can't be read (`python -m datasets.check` lists them)" if len(errors) > 1 else ""
+            raise UserError(errors[0] + more)
         try:
             write_json({"images": len(paths), "with_exif_orientation": oriented}, memory)
         except UserError:  # a read-only data folder: checked again next time
@@ -60,20 +65,13 @@ def _remembered(memory):
     return oriented if isinstance(oriented, int) else None
 
 
-def _probe_all(paths):
-    """Whether EXIF turns it, for each image; UserError that names the first ones that can't be read."""
-    if len(paths) > 1000:
-        print(f"Reading {len(paths):,} images once, to see that all can be read")
-    found, errors = [], []
+def probe_images(paths):
+    """Decode every image file: (how many EXIF would turn, messages for those that can't be read)."""
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        results = tqdm(pool.map(_probe, paths), total=len(paths), unit=" images", leave=False, disable=not sys.stderr.isatty())
-        for oriented, error in results:
-            found.append(oriented)
-            errors += [error] if error else []
-    if errors:
-        more = f"; {len(errors)} images can't be read (`python -m datasets.check` lists them)" if len(errors) > 1 else ""
-        raise UserError(errors[0] + more)
-    return found
+        results = pool.map(_probe, paths)
+        shown = tqdm(results, total=len(paths), unit=" images", leave=False, disable=not sys.stderr.isatty())
+        found = list(shown)
+    return sum(oriented for oriented, _ in found), [error for _, error in found if error]
 
 
 def _probe(path):

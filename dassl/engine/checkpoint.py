@@ -114,7 +114,8 @@ def check_settings(checkpoint, trainer, where):
 
 def check_classes(checkpoint, trainer, where):
     """Raise UserError when what the checkpoint learned for each class is of other classes than the trainer's."""
-    if not getattr(trainer, "learns_for_each_class", False):
+    bound = getattr(trainer, "knows_its_classes_only", None)  # trainers written for Dassl don't say
+    if bound is None or not bound(trainer.cfg):
         return
     trained, own = checkpoint.get("classnames"), list(trainer.dm.dataset.classnames)
     if trained is None:

@@ -74,14 +74,12 @@ class SimpleTrainer(TrainerBase):
 
     Attributes of a class:
         learns: whether there is something to train.
-        learns_for_each_class: whether what is learned has a part for each class, so that it belongs to these classes.
         weights_of_a_model: names in ``made_from`` without which what is learned means nothing.
         epochs_only_in_schedule: OPTIM.MAX_EPOCH changes nothing but the learning rate and the end of training, so that a
             run may be made longer where its rates stay as they were.
     """
 
     learns = True
-    learns_for_each_class = False
     weights_of_a_model = ()
     epochs_only_in_schedule = False
 
@@ -342,8 +340,6 @@ class TrainerXU(SimpleTrainer):
         len_x, len_u = len(self.train_loader_x), len(self.train_loader_u)
         lengths = {"train_x": len_x, "train_u": len_u, "smaller_one": min(len_x, len_u)}
         count_iter = self.cfg.TRAIN.COUNT_ITER
-        if count_iter not in lengths:
-            raise UserError(f'TRAIN.COUNT_ITER is "{count_iter}"; choose from: {", ".join(lengths)}')
         n = lengths[count_iter]
         pairs = zip(range(n), _repeat(self.train_loader_x), _repeat(self.train_loader_u))
         self._train_on(((x, u) for _, x, u in pairs), n)

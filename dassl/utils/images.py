@@ -5,7 +5,7 @@ from PIL import Image, UnidentifiedImageError
 
 from basics import UserError
 
-__all__ = ["READER", "probe_image", "read_image"]
+__all__ = ["READER", "is_turned", "probe_image", "read_image"]
 
 READER = 2  # raised when the same file gives other pixels, so that kept features are not used any more
 
@@ -37,6 +37,12 @@ def read_image(path, upright=False):
         rgb = _sixteen_bits(img).convert("RGB") if _is_sixteen_bits(img) else img.convert("RGB")
         turn = _UPRIGHT.get(_orientation(img)) if upright else None
     return rgb if turn is None else rgb.transpose(turn)
+
+
+def is_turned(path):
+    """Whether an image file's EXIF orientation says that it is to be turned. UserError: the file can't be opened."""
+    with _opened(path) as img:
+        return _orientation(img) in _UPRIGHT
 
 
 def probe_image(path):

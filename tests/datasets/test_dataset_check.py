@@ -2,8 +2,10 @@
 
 import json
 
+import numpy as np
 import pytest
-from miniatures import MINIATURES, write_split
+from miniatures import MINIATURES, write_image, write_split
+from PIL import Image
 
 from datasets.check import main
 from datasets.names import find_dataset
@@ -95,3 +97,48 @@ def test_yaml_file(tmp_path, capsys):
     path.write_text("DATASET:\n  NAME: ImageFolder\n  FOLDER: eurosat/2750\n")
     assert main([str(path), "--root", str(tmp_path)]) == 0
     assert "ImageFolder:" in capsys.readouterr().out
+
+
+def folder_of(root, classes, n=6):
+    for label, name in enumerate(classes):
+        for i in range(n):
+            write_image(root / "mine" / name / f"{i}.png", label)
+    path = root / "mine.yaml"
+    path.write_text("DATASET:\n  NAME: ImageFolder\n  FOLDER: mine\n")
+    return [str(path), "--root", str(root)]
+
+
+def test_names_that_prompts_cannot_tell_apart(tmp_path, capsys):
+    assert main(folder_of(tmp_path, ("red_kite", "Red kite", "owl"))) == 2
+    assert 'PROBLEM: the classes "Red kite" and "red_kite" have the same tokens' in capsys.readouterr().out
+
+
+def test_notes(tmp_path, capsys):
+    """Nothing of it is wrong, all of it is said."""
+    words = folder_of(tmp_path, ("n01440764", "owl", "7"), n=2)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (8, 8)).save(tmp_path / "mine" / "owl" / "0.png", exif=exif)
+    (tmp_path / "mine" / "owl" / "clip.mp4").write_bytes(b"x")
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    for part in ("class names are WordNet ids", "class names are numbers", "1 images have an EXIF orientation", "1 .mp4 file(s)",
+                 "there are no validation images", "all is well"):  # fmt: skip
+        assert part in out
+
+
+@pytest.mark.parametrize("values", [np.zeros((8, 8), np.int32), np.zeros((8, 8), np.float32)])
+def test_images_of_unknown_range(values, tmp_path, capsys):
+    words = folder_of(tmp_path, ("cat", "owl"))
+    path = tmp_path / "mine" / "owl" / "0.tif"
+    Image.fromarray(values).save(path)
+    assert main(words) == 2
+    out = capsys.readouterr().out
+    assert "1 images can't be read" in out and str(path) in out and "nothing says which of them is white" in out
+
+
+def test_values_of_a_yaml_file(tmp_path, capsys):
+    words = folder_of(tmp_path, ("cat", "owl"))
+    (tmp_path / "mine.yaml").write_text("DATASET:\n  NAME: ImageFolder\n  FOLDER: mine\n  CIFAR_C_LEVEL: 9\n")
+    assert main(words) == 2
+    assert "DATASET.CIFAR_C_LEVEL 9: must be a whole number from 1 to 5" in capsys.readouterr().out

@@ -4,10 +4,12 @@ import copy
 import pickle
 
 import pytest
+from PIL import Image
 from yacs.config import CfgNode as YacsNode
 
 import trainers
 from dassl.config import check, get_cfg_default, key, keys_of, section
+from dassl.data.transforms import build_transform
 from dassl.utils import UserError
 
 
@@ -51,6 +53,7 @@ def test_defaults_are_allowed_and_every_key_is_declared():
     (("INPUT.PIXEL_STD", "[0, 0, 0]"), "3 numbers, each above 0"),
     (("INPUT.RRCROP_SCALE", "(1.0, 0.5)"), "must be in ascending order"),
     (("INPUT.GB_K", "20"), "must be odd"),
+    (("INPUT.GB_K", "513", "INPUT.TRANSFORMS", "('gaussian_blur',)"), "must be below twice the edge"),
     (("INPUT.TRANSFORMS", "('random_flp',)"), "did you mean random_flip?"),
     (("INPUT.TRANSFORMS", "('random_flip', 3)"), "a list of texts"),
     (("OPTIM.MAX_EPOCH", "0"), "OPTIM.MAX_EPOCH 0: must be"),
@@ -110,3 +113,13 @@ def test_a_section_of_one_line():
         wrong.merge_from_list([f"TRAINER.MINE.{name}", value])
         with pytest.raises(UserError, match=f"TRAINER.MINE.{name}"):
             check(wrong)
+
+
+def test_crop_larger_than_an_image():
+    cfg = configuration("INPUT.TRANSFORMS", "('random_crop', 'normalize')", "INPUT.SIZE", "(32, 32)", "INPUT.CROP_PADDING", "0")
+    with pytest.raises(UserError, match="random_crop: Required crop size"):
+        build_transform(cfg)(Image.new("RGB", (8, 8)))
+
+
+def test_a_section_is_no_value():
+    assert "TRAINER.COOP.CTX_INIT takes a value" in message("TRAINER.COOP.CTX_INIT", "{}")

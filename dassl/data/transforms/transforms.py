@@ -26,6 +26,16 @@ class Random2DTranslation:
         return self.moved(img) if torch.rand(1) < self.p else self.plain(img)
 
 
+class RandomCrop(T.RandomCrop):
+    """torchvision's, with an error for images that are smaller than the crop."""
+
+    def forward(self, img):
+        try:
+            return super().forward(img)
+        except ValueError as e:
+            raise UserError(f"INPUT.TRANSFORMS random_crop: {e}; random_resized_crop takes images of any size") from e
+
+
 class InstanceNormalization:
     """Normalise an image [C, H, W] by its own mean and standard deviation per channel."""
 
@@ -86,7 +96,7 @@ _ON_IMAGE = {
     "random_translation": lambda c: ("random translation", Random2DTranslation(*c.SIZE)),
     "random_crop": lambda c: (
         f"random crop (padding = {c.CROP_PADDING})",
-        T.RandomCrop(c.SIZE, padding=c.CROP_PADDING),
+        RandomCrop(c.SIZE, padding=c.CROP_PADDING),
     ),
     "random_resized_crop": lambda c: (
         f"random resized crop (size={c.SIZE}, scale={c.RRCROP_SCALE})",
@@ -149,10 +159,6 @@ def build_transform(cfg, is_train=True, choices=None):
                 f'INPUT.TRANSFORMS: unknown transform "{choice}"{nearest(choice, AVAI_CHOICES)}; '
                 f"choose from: {', '.join(AVAI_CHOICES)}"
             )
-    if c.INTERPOLATION not in INTERPOLATION_MODES:
-        raise UserError(f'INPUT.INTERPOLATION is "{c.INTERPOLATION}"; choose from: {", ".join(INTERPOLATION_MODES)}')
-    if len(c.SIZE) != 2 or not all(isinstance(x, int) and x > 0 for x in c.SIZE):
-        raise UserError(f"INPUT.SIZE takes (height, width) in pixels, such as (224, 224), not {c.SIZE}")
     print(f"Building transform_{'train' if is_train else 'test'}")
     steps = _train_head(c, choices) if is_train else _test_head(c)
     steps.append(("to torch tensor of range [0, 1]", T.ToTensor()))
