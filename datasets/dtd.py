@@ -16,7 +16,12 @@ class DescribableTextures(SplitDataset):
     counts = (47, 2820, 1128, 1692)
     printed_name = "DTD"
     template = "{} texture."
-    templates = {"KgCoOp": "a photo of a {}, a type of texture.", "ProGrad": "a texture of {}."}
+    templates = {
+        "KgCoOp": "a photo of a {}, a type of texture.",
+        "ProGrad": "a texture of {}.",
+        "TCP": "a photo of a {}, a type of texture.",
+        "TCP, after the context": "{} texture.",
+    }
     group_file = "dtd"
     hub_sha256 = "5ba4d3000e60f5541ba15a082033ca0696eee68125e9c28edff3dbe22f04313b"
     sources = (

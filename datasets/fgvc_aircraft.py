@@ -29,7 +29,11 @@ class FGVCAircraft(SplitDataset):
     counts = (100, 3334, 3333, 3333)
     printed_name = "FGVCaircraft"
     template = "a photo of a {}, a type of aircraft."
-    templates = {"ProGrad": "a type of aircraft, a photo of a {}."}
+    templates = {
+        "ProGrad": "a type of aircraft, a photo of a {}.",
+        "TCP": "a photo of an aircraft {}.",
+        "TCP, after the context": "{}, a type of aircraft.",
+    }
     sources = (
         Source(
             "images",

@@ -15,7 +15,11 @@ class Food101(SplitDataset):
     counts = (101, 50500, 20200, 30300)
     printed_name = "Food101"
     template = "a photo of {}, a type of food."
-    templates = {"ProGrad": "a type of food, a photo of {}."}
+    templates = {
+        "ProGrad": "a type of food, a photo of {}.",
+        "TCP": "a photo of a {}, a type of food.",
+        "TCP, after the context": "{}, a type of food.",
+    }
     sources = (
         Source(
             "images",

@@ -25,7 +25,7 @@ class OxfordFlowers(SplitDataset):
     counts = (102, 4093, 1633, 2463)
     printed_name = "Flowers102"
     template = "a photo of a {}, a type of flower."
-    templates = {"ProGrad": "a type of flower, a photo of a {}."}
+    templates = {"ProGrad": "a type of flower, a photo of a {}.", "TCP, after the context": "{}, a type of flower."}
     sources = (
         Source(
             "jpg",

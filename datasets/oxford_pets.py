@@ -19,7 +19,7 @@ class OxfordPets(SplitDataset):
     counts = (37, 2944, 736, 3669)
     printed_name = "OxfordPets"
     template = "a photo of a {}, a type of pet."
-    templates = {"ProGrad": "a type of pet, a photo of a {}."}
+    templates = {"ProGrad": "a type of pet, a photo of a {}.", "TCP, after the context": "{}, a type of pet."}
     sources = (
         Source(
             "images",

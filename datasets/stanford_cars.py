@@ -21,6 +21,7 @@ class StanfordCars(SplitDataset):
     required = (("cars_train", "training images"), ("cars_test", "test images"))
     counts = (196, 6509, 1635, 8041)
     printed_name = "StanfordCars"
+    templates = {"TCP, after the context": "{}, a type of car"}
     sources = (
         Source("cars_train"),
         Source("cars_test"),

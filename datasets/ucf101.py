@@ -22,6 +22,7 @@ class UCF101(SplitDataset):
     counts = (101, 7639, 1898, 3783)
     printed_name = "UCF101"
     template = "a photo of a person doing {}."
+    templates = {"TCP, after the context": "person doing {}."}
     sources = (
         Source(
             "UCF-101-midframes",

@@ -4,7 +4,7 @@ import torch
 
 from basics import UserError
 from dassl.utils import parallel
-from prompting import Plan, build_plan, context_programs, encode, hard_tokens, plain_text_plan
+from prompting import Plan, build_plan, context_programs, encode, hard_programs
 from prompting.insertions import NOTHING
 
 from .shares import SplitPlan
@@ -83,6 +83,5 @@ class TextSide:
     @torch.no_grad()
     def hard_features(self, templates, classnames, raw=False):
         """Text features [T, C, E] of hard templates filled with class names, of length 1 unless ``raw``."""
-        groups = [hard_tokens(template, classnames) for template in templates]
-        plan = plain_text_plan(groups, PADDING_ALLOWANCE.get(self.device.type, 0)).to(self.device)
-        return self.clip.encode_text(plan, raw=raw)
+        length = self.clip.text.context_length
+        return self.clip.encode_text(self._compile([hard_programs(t, classnames, length) for t in templates]), raw=raw)

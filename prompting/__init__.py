@@ -4,13 +4,12 @@ from basics import UserError
 
 from .clip import CLIP, OPENAI_NAMES, PRECISIONS, load_clip, unit
 from .insertions import Insertions
-from .plan import Plan, build_plan, learned, plain_text_plan
-from .soft import POSITIONS, context_programs, template_programs, word_programs
+from .plan import Plan, build_plan, learned
+from .soft import POSITIONS, context_programs, hard_programs, template_programs, word_programs
 from .templates import (
     SELECTED_TEMPLATES,
     TemplateGroup,
     group_file,
-    hard_tokens,
     imagenet_templates,
     read_groups,
     soft_parts,
@@ -33,11 +32,10 @@ __all__ = [
     "context_programs",
     "encode",
     "group_file",
-    "hard_tokens",
+    "hard_programs",
     "imagenet_templates",
     "learned",
     "load_clip",
-    "plain_text_plan",
     "read_groups",
     "soft_parts",
     "template_for",

@@ -18,7 +18,7 @@ from pathlib import Path
 from basics import UserError, program, write_text
 from basics.program import EXIT_STATUSES, Parser
 
-from .templates import TemplateGroup, hard_tokens, read_groups
+from .templates import TemplateGroup, read_groups
 from .tokens import encode
 
 # everyday things of many kinds: what a template adds to a name should show, not the name
@@ -59,11 +59,13 @@ def template_features(clip, templates, classnames):
     import torch
 
     from .clip import unit
-    from .plan import plain_text_plan
+    from .plan import build_plan
+    from .soft import hard_programs
 
     device = clip.text.positional_embedding.device
     with torch.no_grad():
-        plan = plain_text_plan([hard_tokens(t, classnames) for t in templates]).to(device)
+        length = clip.text.context_length
+        plan = build_plan([hard_programs(t, classnames, length) for t in templates]).to(device)
         return unit(clip.encode_text(plan).mean(dim=1)).cpu().numpy()
 
 

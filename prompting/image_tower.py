@@ -57,11 +57,11 @@ def encode_tokens(visual, images, insertions=NOTHING, checkpointing=False, name=
     own = x.shape[1]
     if insertions.embedding is not None:
         x = x + insertions.embedding(x)
+    if insertions.embedded_rows is not None:
+        x = _with_rows(x, own, visual.ln_pre(insertions.embedded_rows))
     for i, block in enumerate(blocks):
         if i in insertions.rows:
-            rows = insertions.rows[i]
-            rows = rows if i else visual.ln_pre(rows)
-            x = torch.cat([x[:, :own], rows.to(x.dtype).expand(len(x), -1, -1)], dim=1)
+            x = _with_rows(x, own, insertions.rows[i])
         if checkpointing and torch.is_grad_enabled() and i >= insertions.first_layer():
             x = checkpoint(run_block, block, i, x, insertions, use_reentrant=False)
         else:
@@ -69,6 +69,11 @@ def encode_tokens(visual, images, insertions=NOTHING, checkpointing=False, name=
     pooled, _ = visual._pool(x[:, :own])
     features = pooled if visual.proj is None else pooled @ visual.proj
     return ImageOutput(features, x[:, 1:own], x[:, own:])
+
+
+def _with_rows(x, own, rows):
+    """The image's own tokens of x [B, L, W], and behind them rows [n, W] or [B, n, W]."""
+    return torch.cat([x[:, :own], rows.to(x.dtype).expand(len(x), -1, -1)], dim=1)
 
 
 def _resnet_tokens(visual, images, name):

@@ -23,7 +23,9 @@ class Insertions:
 
     Attributes:
         rows: {layer: [n, D]} rows that, before this layer, replace the inserted rows or, where there are none yet, join the
-            others. In an image also [B, n, D], and those of layer 0 pass ``ln_pre``.
+            others. In an image also [B, n, D].
+        embedded_rows: [n, D] or [B, n, D] rows that join an image's tokens before ``ln_pre``; text prompts have theirs in the
+            plan.
         beside: {layer: module} f(ln_1(x)), added to the block's output.
         after: {layer: module} f(x) in place of the block's output x.
         projections: {layer: {"q", "k", "v" or "o": module}} f(h), added to that projection of its input h.
@@ -31,6 +33,7 @@ class Insertions:
     """
 
     rows: dict = field(default_factory=dict)
+    embedded_rows: torch.Tensor | None = None
     beside: dict = field(default_factory=dict)
     after: dict = field(default_factory=dict)
     projections: dict = field(default_factory=dict)
@@ -60,7 +63,7 @@ class Insertions:
     def first_layer(self):
         """The lowest layer with an insertion; what is below it is CLIP's own."""
         layers = [*self.rows, *self.beside, *self.after, *self.projections]
-        return 0 if self.embedding is not None else min(layers, default=0)
+        return min(layers, default=0) if self.embedding is None and self.embedded_rows is None else 0
 
     def check(self, num_layers, name):
         """UserError for layers that a tower of ``num_layers`` layers doesn't have."""

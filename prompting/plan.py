@@ -17,8 +17,6 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from .tokens import EOT, SOT
-
 NEG_INF = float("-inf")
 
 
@@ -69,6 +67,7 @@ class Plan:
     later: dict = field(default_factory=dict)  # {layer: Plan}, whose token_ids are rows of the packed matrix before it
     ragged: bool = False  # groups may have fewer programs, and programs refer to a part of the learned vectors
     _tiles: dict = field(default_factory=dict, repr=False)
+    kept: dict = field(default_factory=dict, repr=False)  # {layer: (marks, packed tokens before it)}, the text tower's
 
     @property
     def num_groups(self):
@@ -103,7 +102,7 @@ class Plan:
         names = ("groups", "classes", "bias", "eot", "eot_bias")
         buckets = [replace(b, **{k: getattr(b, k).to(device) for k in names}) for b in self.buckets]
         later = {layer: plan.to(device) for layer, plan in self.later.items()}
-        return replace(self, buckets=buckets, device=device, later=later, _tiles={}, **move)
+        return replace(self, buckets=buckets, device=device, later=later, _tiles={}, kept={}, **move)
 
     def tile(self, copies, num_learned):
         """The plan repeated ``copies`` times, copy b using learned rows ``b * num_learned …`` (CoCoOp: one copy per image).
@@ -138,8 +137,8 @@ def build_plan(programs, padding_allowance=0, ragged=False, later=None):
     plan, row_at = _layout(programs, padding_allowance)
     plan.ragged, before = ragged, programs
     for layer, those in sorted((later or {}).items()):
-        if layer < 1 or list(map(len, those)) != list(map(len, programs)):
-            raise ValueError(f"later programs at layer {layer}: one is needed for each prompt, from layer 1 on")
+        if layer < 0 or list(map(len, those)) != list(map(len, programs)):
+            raise ValueError(f"later programs at layer {layer}: one is needed for each prompt, from layer 0 on")
         for group, group_before in zip(those, before, strict=True):
             for program, program_before in zip(group, group_before, strict=True):
                 if not program or max(program) >= len(program_before) or program[-1] != len(program_before) - 1:
@@ -195,11 +194,6 @@ def _repeated(programs, copies, num_learned):
     """[copies * G][C] programs; those of copy b refer to learned rows from ``b * num_learned`` on."""
     shift = lambda row, b: row if row >= 0 else row - b * num_learned  # noqa: E731
     return [[[shift(row, b) for row in program] for program in group] for b in range(copies) for group in programs]
-
-
-def plain_text_plan(groups_of_token_lists, padding_allowance=0):
-    """Plan of hard prompts: ``[G][C]`` lists of BPE ids, without start and end token."""
-    return build_plan([[[SOT, *ids, EOT] for ids in group] for group in groups_of_token_lists], padding_allowance)
 
 
 def _common_prefix(group):

@@ -1,4 +1,4 @@
-"""Soft prompts as programs: where learned vectors stand among the tokens of a class name."""
+"""Prompts as programs: the tokens of templates and class names, and where learned vectors stand among them."""
 
 from basics import UserError
 
@@ -9,7 +9,7 @@ from .tokens import EOT, SOT, check_length, encode, readable
 POSITIONS = ("end", "middle", "front")
 
 
-def context_programs(classnames, n_ctx, position="end", class_specific=False, context_length=77, frozen=()):
+def context_programs(classnames, n_ctx, position="end", class_specific=False, context_length=77, frozen=(), rest="{}."):
     """Programs of CoOp's prompt: n_ctx learned vectors, the class name, a full stop.
 
     Args:
@@ -19,6 +19,7 @@ def context_programs(classnames, n_ctx, position="end", class_specific=False, co
         class_specific: every class has its own n_ctx vectors; class c uses learned rows c * n_ctx ….
         frozen: token ids right before the class name that aren't learned. Where the context isn't at the end, the first
             len(name) of [frozen | name] count as the name: the published code's rule (ProGrad's templates have such tokens).
+        rest: the class name {} and the frozen words around it.
 
     Returns:
         [C] programs; learned rows are 0 … n_ctx - 1, or 0 … C * n_ctx - 1.
@@ -27,7 +28,7 @@ def context_programs(classnames, n_ctx, position="end", class_specific=False, co
     for c, name in enumerate(classnames):
         start = c * n_ctx if class_specific else 0
         ctx = [learned(start + i) for i in range(n_ctx)]
-        text = [*frozen, *encode(readable(name) + ".")]
+        text = [*frozen, *encode(rest.replace("{}", readable(name)))]
         n = len(encode(readable(name)))
         if position == "end":
             body = ctx + text
@@ -39,7 +40,18 @@ def context_programs(classnames, n_ctx, position="end", class_specific=False, co
         else:
             raise UserError(f'class token position "{position}": choose one of {", ".join(POSITIONS)}')
         program = [SOT, *body, EOT]
-        check_length(program, f"[{n_ctx} vectors] {readable(name)}.", context_length)
+        check_length(program, f"[{n_ctx} vectors] {rest.replace('{}', readable(name))}", context_length)
+        programs.append(program)
+    return programs
+
+
+def hard_programs(template, classnames, context_length=77):
+    """[C] programs of a hard template filled with every class name; UserError where one is longer than the context."""
+    programs = []
+    for name in classnames:
+        text = template.replace("{}", readable(name))
+        program = [SOT, *encode(text), EOT]
+        check_length(program, text, context_length)
         programs.append(program)
     return programs
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from basics import UserError
 
-from .tokens import EOT, encode, readable
+from .tokens import EOT, encode
 
 TEMPLATE_FOLDER = Path(__file__).resolve().parents[1] / "templates"
 GENERIC = "a photo of a {}."
@@ -53,11 +53,6 @@ def template_for(dataset, method=""):
         raise UserError(f"{where}: a template is a text, not {template!r}")
     _check_line(template, where)
     return template
-
-
-def hard_tokens(template, classnames):
-    """BPE ids of ``template`` filled with every class name: [C] lists, without start and end token."""
-    return [encode(template.replace("{}", readable(name))) for name in classnames]
 
 
 @dataclass(frozen=True)

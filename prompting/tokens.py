@@ -48,5 +48,5 @@ def check_length(program, text, context_length):
     if len(program) > context_length:
         raise UserError(
             f'the prompt "{text}" has {len(program)} tokens; CLIP\'s text encoder takes {context_length} at most. '
-            "Shorten the class name or the template, or use fewer context vectors (N_CTX)."
+            "Shorten the class name or the template (or, where a prompt has context vectors, use fewer: N_CTX)."
         )

@@ -99,17 +99,14 @@ class TextTower(nn.Module):
             ValueError: inserted rows that the plan has no place for, or a place without rows.
         """
         insertions.check(len(self.blocks), "the text tower")
+        if insertions.embedded_rows is not None:
+            raise ValueError("embedded_rows are an image's: a text prompt's first rows are the plan's learned vectors")
         later = plan.later
         if missing := later.keys() - insertions.rows.keys():
             raise ValueError(f"the plan has other rows from layer {min(missing)} on, but none are given")
-        table = self.embed(plan.token_ids)  # [F, D]
-        if learned is not None:
-            table = torch.cat([table, learned.to(table.dtype)])  # [F + N, D]
-        if insertions.embedding is not None:
-            table = table + insertions.embedding(table)
-        x = table[plan.index] + self.positional_embedding[plan.position]  # [T, D]
+        x, first = self._below(plan, learned, insertions)  # [T, D]
         last = len(self.blocks) - 1
-        for i in range(len(self.blocks)):
+        for i in range(first, len(self.blocks)):
             if i in insertions.rows:
                 plan = later.get(i, plan)
                 x = self._insert(x, plan, i in later, i, insertions.rows[i])
@@ -120,6 +117,36 @@ class TextTower(nn.Module):
         x = self.ln_final(x)  # [G * C, D]: the end tokens, bucket by bucket
         x = self.text_projection(x) if isinstance(self.text_projection, nn.Linear) else x @ self.text_projection
         return x[plan.order]  # [G, C, E]
+
+    def _below(self, plan, learned, insertions):
+        """Packed tokens [T, D] before the first layer that isn't always the same for this plan, and its number.
+
+        Where prompts are frozen words and the layers below the first insertion are frozen, too, these are computed once.
+        """
+        first = insertions.first_layer() if learned is None else 0
+        frozen = [self.token_embedding.weight, self.positional_embedding]
+        frozen += [p for block in self.blocks[:first] for p in block.parameters()]
+        if not first or any(p.requires_grad for p in frozen):
+            return self._embedded(plan, learned, insertions), 0
+        kind = self.positional_embedding.device.type
+        precision = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+        marks = precision, [(p.data_ptr(), p._version, p.dtype) for p in frozen]
+        if plan.kept.get(first, (None,))[0] != marks:
+            with torch.no_grad():
+                x = self._embedded(plan, learned, insertions)
+                for i in range(first):
+                    x = self._layer(i, x, plan, False, self._mlp, insertions)
+            plan.kept = {first: (marks, x)}
+        return plan.kept[first][1], first
+
+    def _embedded(self, plan, learned, insertions):
+        """What the first layer gets, [T, D]."""
+        table = self.embed(plan.token_ids)  # [F, D]
+        if learned is not None:
+            table = torch.cat([table, learned.to(table.dtype)])  # [F + N, D]
+        if insertions.embedding is not None:
+            table = table + insertions.embedding(table)
+        return table[plan.index] + self.positional_embedding[plan.position]
 
     @staticmethod
     def _insert(x, plan, rearranged, i, new):

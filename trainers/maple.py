@@ -33,9 +33,9 @@ class CoupledLearner(nn.Module):
         self.compound_prompt_projections = nn.ModuleList(copy.deepcopy(one) for _ in range(depth - 1))
 
     def image_rows(self):
-        """{layer: [n, W]}"""
+        """The visual prompts of the layers 1, 2, …: {layer: [n, W]}."""
         deep = zip(self.compound_prompt_projections, self.compound_prompts_text, strict=True)
-        return dict(enumerate([self.proj(self.ctx), *(project(rows) for project, rows in deep)]))
+        return dict(enumerate((project(rows) for project, rows in deep), 1))
 
 
 @TRAINER_REGISTRY.register()
@@ -70,4 +70,4 @@ class MaPLe(PromptTrainer):
         return self.encode(self.prompt_plan, self.learner.ctx, insertions=deep)[0]
 
     def image_insertions(self):
-        return Insertions(rows=self.learner.image_rows())
+        return Insertions(embedded_rows=self.learner.proj(self.learner.ctx), rows=self.learner.image_rows())

@@ -57,8 +57,10 @@ class ImagePrompts(PromptTrainer):
         return random_rows(depth, self.options.N_CTX_VISION, self.clip.image_width)
 
     def image_insertions(self):
-        prompts = self.learner.image_prompts
-        return Insertions(rows=dict(enumerate(prompts))) if len(prompts) else None
+        if not len(self.learner.image_prompts):
+            return None
+        first, *others = self.learner.image_prompts  # a slice of a ParameterList would be parameters of its own
+        return Insertions(embedded_rows=first, rows=dict(enumerate(others, 1)))
 
 
 @TRAINER_REGISTRY.register()

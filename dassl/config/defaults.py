@@ -192,6 +192,7 @@ def _optim():
         RMSPROP_ALPHA=key(0.99, "decay of the mean square", **decay, reader="rmsprop"),
         ADAM_BETA1=key(0.9, "decay of the mean gradient", **decay, reader="adam, amsgrad, radam, adamw"),
         ADAM_BETA2=key(0.999, "decay of the mean square", **decay, reader="adam, amsgrad, radam, adamw"),
+        ADAM_EPS=key(1e-8, "added to the root of the mean square", low=0.0, high=1.0, reader="adam, amsgrad, radam, adamw"),
         STAGED_LR=key(False, "learn at LR · BASE_LR_MULT in all layers but NEW_LAYERS"),
         NEW_LAYERS=key((), "names of layers that learn at LR", kind=str, reader="STAGED_LR"),
         BASE_LR_MULT=key(0.1, "factor on the rate of the other layers", low=0.0, high=1000.0, reader="STAGED_LR"),

@@ -24,7 +24,7 @@ def build_optimizer(model, optim_cfg, param_groups=None):
         warnings.warn("STAGED_LR is ignored: param_groups are given", stacklevel=2)
 
     common = {"lr": optim_cfg.LR, "weight_decay": optim_cfg.WEIGHT_DECAY}
-    betas = (optim_cfg.ADAM_BETA1, optim_cfg.ADAM_BETA2)
+    adam = {"betas": (optim_cfg.ADAM_BETA1, optim_cfg.ADAM_BETA2), "eps": optim_cfg.ADAM_EPS}
     name = optim_cfg.NAME
     if name == "sgd":
         return torch.optim.SGD(
@@ -34,10 +34,10 @@ def build_optimizer(model, optim_cfg, param_groups=None):
     if name == "rmsprop":
         return torch.optim.RMSprop(param_groups, momentum=optim_cfg.MOMENTUM, alpha=optim_cfg.RMSPROP_ALPHA, **common)
     if name == "radam":
-        return torch.optim.RAdam(param_groups, betas=betas, **common)
+        return torch.optim.RAdam(param_groups, **adam, **common)
     if name == "adamw":
-        return torch.optim.AdamW(param_groups, betas=betas, **common)
-    return torch.optim.Adam(param_groups, betas=betas, amsgrad=name == "amsgrad", **common)
+        return torch.optim.AdamW(param_groups, **adam, **common)
+    return torch.optim.Adam(param_groups, **adam, amsgrad=name == "amsgrad", **common)
 
 
 def _staged_groups(model, optim_cfg):

@@ -113,6 +113,8 @@ def config(spec, weights, folder):
     cfg.merge_from_file(str(yaml_file(spec["trainer"], file)))
     cfg.merge_from_list(changes)
     cfg.merge_from_list(our_options(spec["opts"]))
+    if "adam_eps" in spec.get("extra", {}):
+        cfg.merge_from_list(["OPTIM.ADAM_EPS", spec["extra"]["adam_eps"]])
     if spec["trainer"] == "MoCoOp":
         cfg.merge_from_list(["TRAINER.MOCOOP.TEMPLATES", str(group_file(spec, folder))])
     cfg.merge_from_list([

@@ -78,6 +78,8 @@ class Run:
         trainer, numbers = self.trainer, self.numbers
         self.restart()
         close(trainer.model_inference(self.images[0]), numbers.data[f"logits0{suffix}"], absolute=allowed, what=f"logits{suffix}")
+        for name, ours in parts_of_logits(trainer, self.images[0]).items():
+            close(ours, numbers.data[name + suffix], absolute=allowed, what=name + suffix)
         for name, ours in outputs(trainer, self.images[0]).items():
             if name + suffix in numbers.data.files:  # of a sample of raw features the lengths aren't known
                 theirs = torch.from_numpy(numbers.data[name + suffix])
@@ -97,9 +99,21 @@ class Run:
 @torch.no_grad()
 def outputs(trainer, images):
     """Features that a case may hold, under the golden files' names."""
-    if trainer.cfg.TRAINER.NAME in ("MaPLe", "IVLP", "VPT", "PromptSRC"):
+    name = trainer.cfg.TRAINER.NAME
+    if name in ("MaPLe", "IVLP", "VPT", "PromptSRC", "MultiModalAdapter", "TCP"):
         return {"text_features0": trainer.text_features(), "image_features0": trainer.encode_image(images)}
+    if name == "MMRL":
+        return {"text_features0": trainer.text_features(), "image_features0": trainer.encode_image(images)[:, 0]}
     return {}
+
+
+@torch.no_grad()
+def parts_of_logits(trainer, images):
+    """Logits that a method fuses, under the golden files' names."""
+    if trainer.cfg.TRAINER.NAME != "MMRL":
+        return {}
+    features, text = trainer.encode_image(images), trainer.text_features()
+    return {"logits_class0": 100 * features[:, 0] @ text.t(), "logits_rep0": 100 * features[:, 1] @ text.t()}
 
 
 def teachers(trainer):
@@ -107,6 +121,10 @@ def teachers(trainer):
     name = trainer.cfg.TRAINER.NAME
     if name == "KgCoOp":
         return {"kg_text_features_old": trainer.template_features}
+    if name == "TCP":
+        return {"tcp_text_features_old": trainer.template_features, "class_tokens0": trainer.class_tokens()}
+    if name == "MMRL":
+        return {"mmrl_text_features_clip": trainer.template_features}
     if name == "ProGrad":
         return {"zs_text_features": trainer.template_features}
     if name.startswith("ZeroshotCLIP"):
@@ -119,6 +137,7 @@ def teachers(trainer):
 # what a case says of the first step's losses: our name
 FIRST_LOSSES = {
     "loss_text0": "loss_text", "loss_gate0": "loss_router", "loss_cls0": "loss_cls", "kg_score0": "loss_kg", "kg_ce0": "loss_ce",
+    "ce_class0": "ce_class", "ce_rep0": "ce_rep", "reg_image0": "reg_image", "reg_text0": "reg_text",
     "ce0": "loss_ce", "l1_text0": "l1_text", "l1_image0": "l1_image", "kl_logits0": "kl_logits",
 }  # fmt: skip
 

@@ -80,12 +80,11 @@ def test_command_line(one_file, tiny_file, tmp_path, capsys):
 
 def test_features_are_means_over_class_names(tiny_file):
     """By hand: the mean of the unit features of the filled-in prompts, made unit again."""
-    from prompting import load_clip, plain_text_plan
-    from prompting.templates import hard_tokens
+    from prompting import build_plan, hard_programs, load_clip
 
     clip = load_clip("ViT-B/16", tiny_file)
     ours = gt.template_features(clip, TEMPLATES[:3], ["cat", "red_fox"])
-    plan = plain_text_plan([hard_tokens(TEMPLATES[2], ["cat", "red_fox"])])
+    plan = build_plan([hard_programs(TEMPLATES[2], ["cat", "red_fox"])])
     by_hand = clip.encode_text(plan)[0].mean(dim=0)
     np.testing.assert_allclose(ours[2], (by_hand / by_hand.norm()).numpy(), atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(ours, axis=1), 1, atol=1e-5)

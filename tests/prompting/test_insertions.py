@@ -47,6 +47,13 @@ def joining():
     return [programs], {2: [later]}, Insertions(rows={i: rows(4) for i in (2, 3, 4)})
 
 
+def frozen_words(layer):
+    """MMRL with words that aren't learned: the layers below are computed once."""
+    programs = [[49406, 320, 1125, *p[1 + M :]] for p in context_programs(NAMES, M)]
+    later = [[0, *map(learned, range(4)), *range(1, len(p))] for p in programs]
+    return [programs], {layer: [later]}, Insertions(rows={i: rows(4) for i in (layer, 4)})
+
+
 def class_specific(layer=3):
     """TCP: from a layer on every class has rows of its own in place of the shared context."""
     programs = context_programs(NAMES, M)
@@ -66,6 +73,8 @@ def twice():
 CASES = {
     "deep prompts": deep,
     "joining rows": joining,
+    "joining rows, frozen words": lambda: frozen_words(2),
+    "joining rows at the first layer": lambda: frozen_words(0),
     "class-specific rows": class_specific,
     "class-specific rows in the last layer": lambda: class_specific(LAYERS - 1),
     "adapters beside": lambda: ([context_programs(NAMES, M)], None, Insertions(beside={i: Adapter() for i in (0, 3, 4)})),
@@ -87,7 +96,7 @@ CASES = {
 
 def outcome(encode, ctx, insertions):
     """(features, gradients of everything that is learned)"""
-    wanted = [ctx, *insertions.rows.values(), *insertions.modules().parameters()]
+    wanted = [*([] if ctx is None else [ctx]), *insertions.rows.values(), *insertions.modules().parameters()]
     features = encode()
     torch.manual_seed(5)
     loss = (features * torch.randn(features.shape, dtype=features.dtype)).sum()
@@ -102,7 +111,7 @@ def test_features_and_gradients_equal_the_reference(tower, case, padding, option
     torch.manual_seed(1)
     programs, later, insertions = CASES[case]()
     plan = build_plan(programs, padding, later=later)
-    ctx = rows(plan.num_learned)
+    ctx = rows(plan.num_learned) if plan.num_learned else None
     ours, own = outcome(lambda: tower(plan, ctx, insertions=insertions, **options), ctx, insertions)
     theirs, plain = outcome(lambda: encode_reference(tower, plan, ctx, insertions), ctx, insertions)
     assert torch.allclose(ours, theirs, rtol=0, atol=1e-12 * theirs.abs().max())
@@ -122,6 +131,30 @@ def test_copies_of_a_plan_have_inserted_rows_of_their_own(tower, case):
     tiled = tower(plan.tile(2, M), torch.cat(contexts), insertions=both)
     for number, (ctx, own) in enumerate(zip(contexts, (insertions, other))):
         assert torch.allclose(tiled[number], tower(plan, ctx, insertions=own)[0], rtol=0, atol=1e-12)
+
+
+def test_layers_below_the_first_insertion_are_computed_once_and_anew_when_weights_change(tower, monkeypatch):
+    programs, later, insertions = frozen_words(2)
+    plan, layers = build_plan(programs, later=later), []
+    layer = type(tower)._layer
+    monkeypatch.setattr(type(tower), "_layer", lambda self, i, *args: (layers.append(i), layer(self, i, *args))[1])
+    first = tower(plan, insertions=insertions)
+    assert layers == [0, 1, 2, 3, 4]
+    assert torch.equal(tower(plan, insertions=insertions), first) and layers[5:] == [2, 3, 4]
+    bias = tower.blocks[1].ln_1.bias
+    with torch.no_grad():
+        bias += 1
+    try:
+        changed = tower(plan, insertions=insertions)
+        assert layers[8:] == [0, 1, 2, 3, 4]
+        assert torch.allclose(changed, encode_reference(tower, plan, insertions=insertions), rtol=0, atol=1e-11)
+        bias.requires_grad_(True)
+        tower(plan, insertions=insertions).sum().backward()
+        assert bias.grad.abs().max() > 0
+    finally:
+        bias.requires_grad_(False)
+        with torch.no_grad():
+            bias -= 1
 
 
 def test_what_does_not_fit_is_an_error(tower):
@@ -178,10 +211,10 @@ def test_inserted_rows_of_an_image(visual, images):
     for block in visual.transformer.resblocks[1:]:
         x = block(x)
     expected = visual.ln_post(x[:, 2]) @ visual.proj
-    found = encode_tokens(visual, images, Insertions(rows={0: first, 1: second}))
+    found = encode_tokens(visual, images, Insertions(embedded_rows=first, rows={1: second}))
     assert torch.allclose(found.features, expected, rtol=0, atol=1e-12)
     assert torch.allclose(found.inserted, x[:, :2], rtol=0, atol=1e-11)
-    own = Insertions(rows={0: torch.stack([first, second]), 1: torch.stack([second, second])})  # rows of each image
+    own = Insertions(embedded_rows=torch.stack([first, second]), rows={1: torch.stack([second, second])})  # of each image
     assert torch.allclose(encode_tokens(visual, images, own).features[0], expected[0], rtol=0, atol=1e-12)
 
 

@@ -5,7 +5,7 @@ import torch
 
 from benchmarks.measure import kept_bytes
 from benchmarks.text_tower import text_tower
-from prompting import build_plan, context_programs, hard_tokens, plain_text_plan, soft_parts, template_programs
+from prompting import build_plan, context_programs, hard_programs, soft_parts, template_programs
 from prompting.reference import encode_reference
 
 NAMES = ["forest", "sea or lake", "herbaceous vegetation land", "river", "pay phone", "car_side", "St. Bernard"]
@@ -80,7 +80,7 @@ def test_one_context_per_image(tower):
 
 
 def test_hard_prompts(tower):
-    plan = plain_text_plan([hard_tokens(t, NAMES) for t in TEMPLATES])
+    plan = build_plan([hard_programs(t, NAMES) for t in TEMPLATES])
     with torch.no_grad():
         ours, theirs = tower(plan), encode_reference(tower, plan)
     assert (ours - theirs).abs().max() <= 1e-12 * theirs.abs().max()

@@ -18,6 +18,7 @@ METHODS = {
     "CoCoOp": "vit_b16_c4_ep10_batch1_ctxv1", "KgCoOp": "vit_b16_ep100_ctxv1", "ProGrad": "vit_b16_ep100",
     "MoCoOp": "vit_b16", "VPT": "vit_b16_c2_ep5_batch4_4", "IVLP": "vit_b16_c2_ep5_batch4_2+2ctx",
     "MaPLe": "vit_b16_c2_ep5_batch4_2ctx", "PromptSRC": "vit_b16_c2_ep20_batch4_4+4ctx",
+    "MultiModalAdapter": "vit_b16_ep5", "MMRL": "vit_b16", "TCP": "vit_b16_ep100_ctxv1",
 }  # fmt: skip
 PUBLISHED = Path(__file__).parents[1] / "golden" / "published"
 
