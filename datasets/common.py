@@ -43,6 +43,7 @@ class SplitDataset(DatasetBase):
         image_folder: folder of the images below it; paths in the split file are relative to it.
         split_file: name of the split file in `dataset_dir`.
         required: (path below `dataset_dir`, what it is) of whatever else must be there.
+        other_places: folders below `dataset_dir` whose parents people have in place of `image_folder`.
         ignored, new_names: class folders that are no class, and {folder: class name}, for `make_split`.
         sources, hub_sha256, aliases, instructions: for `datasets.download`: the files, the checksum of the zip on the
             Hugging Face hub where it is known beforehand, other names of the dataset's folder, and what to tell the
@@ -64,6 +65,7 @@ class SplitDataset(DatasetBase):
     image_folder = "images"
     split_file = "split.json"
     required = ()
+    other_places = ()
     ignored = ()
     new_names = {}
     sources = ()
@@ -157,10 +159,12 @@ class SplitDataset(DatasetBase):
                 if name not in listings[folder]:
                     missing.append(item.impath)
         if missing:
+            remedy = "unpack the archive again"
+            if all("\\" in path and os.path.isfile(path.replace("\\", "/")) for path in missing):
+                remedy = f"{self.split_path} writes paths with backslashes, and the images are there with slashes: replace them"
             raise MissingImages(
-                f"{type(self).__name__}: {len(missing)} of {total} images of the split are missing, "
-                f"first {missing[0]}; unpack the archive again (`python -m datasets.check "
-                f"{type(self).__name__} --root {self.root}` lists them all)",
+                f"{type(self).__name__}: {len(missing)} of {total} images of the split are missing, first {missing[0]}; {remedy} "
+                f"(`python -m datasets.check {type(self).__name__} --root {self.root}` lists them all)",
                 missing,
             )
 

@@ -33,6 +33,7 @@ class ImageNet(SplitDataset):
         ("images/val", "validation images, a folder per class"),
         (CLASSNAMES, "class names"),
     )
+    other_places = ("ILSVRC/Data/CLS-LOC/train", "train")  # as Kaggle's archive has it; without images/
     counts = (1000, 1281167, 50000, 50000)
     printed_name = "ImageNet"
     sources = (classnames_file(),)

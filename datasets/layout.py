@@ -49,6 +49,11 @@ def find_misplaced(path, dataset, root):
     for name in sorted(os.listdir(folder)):
         if os.path.exists(os.path.join(folder, name, tail)):
             return f"{os.path.join(folder, name, tail)} looks like it: move what is in {name}/ up into {folder}"
+    for place in dataset.other_places:
+        found = os.path.join(folder, place)
+        if os.path.isdir(found):
+            wanted = os.path.join(folder, dataset.image_folder)
+            return f"{os.path.dirname(found)} looks like it: link it, `ln -s {os.path.abspath(os.path.dirname(found))} {wanted}`"
     return None
 
 

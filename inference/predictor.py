@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from basics import UserError
+from basics.identity import describe, differences
 
 from .run import checkpoint_extras, configuration, read_run, without_images
 
@@ -63,7 +64,15 @@ class Predictor:
             )
 
     def _check_weights(self):
-        names = self.trainer.get_model_names()
+        names, of_a_model = self.trainer.get_model_names(), self.trainer.weights_of_a_model
+        here = self.trainer.made_from() if of_a_model else {}
+        known = self.results.get("made_from") or {}
+        found = differences({name: known[name] for name in of_a_model if name in known}, here)
+        if found:
+            raise UserError(
+                f"{self.run} was made with {describe(found)}: what it has learned belongs to those weights (MODEL.BACKBONE.NAME "
+                "and MODEL.BACKBONE.PATH say which are loaded)"
+            )
         if names and self.results.get("eval_only") and not any((self.run / name).is_dir() for name in names):
             raise UserError(
                 f"{self.run} is an evaluation, without weights of its own: give the training run that it evaluated as "
@@ -86,6 +95,8 @@ class Predictor:
         """
         images = [os.fspath(path) for path in images]
         for path in images:
+            if os.path.isdir(path):
+                raise UserError(f"{path} is a folder: name the images in it, for example {os.path.join(path, '*')}")
             if not os.path.isfile(path):
                 raise UserError(f"image not found: {path}")
         predictions = []
@@ -96,6 +107,7 @@ class Predictor:
     def _batch(self, paths, top):
         import torch
 
+        from dassl.evaluation import check_finite
         from dassl.utils import read_image
 
         batch = torch.stack([self.transform(read_image(path, self.upright)) for path in paths]).to(self.trainer.device)
@@ -104,6 +116,7 @@ class Predictor:
                 logits, more = self.trainer.explained(batch)
             else:  # a trainer written for Dassl
                 logits, more = self.trainer.model_inference(batch), [{}] * len(paths)
+        check_finite(logits)
         shares = logits.float().softmax(dim=-1)  # [B, C]
         probability, label = shares.topk(min(top, len(self.classnames)), dim=-1)  # [B, top]
         return [

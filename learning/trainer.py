@@ -59,6 +59,8 @@ class PromptTrainer(TextSide, ImageSide, KeepsFeatures, Prediction, TrainerX):
         return self.cfg.TRAINER[self.section]
 
     def check_cfg(self, cfg):
+        if not cfg.MODEL.BACKBONE.NAME:  # no file of a method leaves it empty
+            raise UserError("MODEL.BACKBONE.NAME is empty: give the method's YAML file with --config-file, or set the key")
         check_context(self.section, cfg.TRAINER[self.section], self.own_start)
         if cfg.DATALOADER.K_TRANSFORMS > 1 or cfg.INPUT.NO_TRANSFORM:
             asked = (

@@ -148,8 +148,8 @@ class TrainerBase:
         raise UserError(
             f"{what} is not finite (infinite or NaN) in {where}, "
             f"at the learning rate {', '.join(rates) or 'unknown'}; training stops. {self._last_good_checkpoint()} "
-            "Try a lower OPTIM.LR, a longer OPTIM.WARMUP_EPOCH, or fp32 in place of fp16, in another --output-dir: "
-            "a run that is resumed keeps its learning rates"
+            "Try a lower OPTIM.LR, a longer OPTIM.WARMUP_EPOCH, or fp32 in place of fp16, in another "
+            "--output-dir or with --fresh: a run that goes on keeps its settings"
         )
 
     def _last_good_checkpoint(self):

@@ -117,6 +117,23 @@ def unknown_action(root):
         f.write("Juggling/v_Juggling_g01_c01.avi\n")
 
 
+def imagenet_as_kaggle_has_it(root):
+    (root / "imagenet" / "ILSVRC" / "Data").mkdir(parents=True)
+    (root / "imagenet" / "images").rename(root / "imagenet" / "ILSVRC" / "Data" / "CLS-LOC")
+
+
+def imagenet_without_images_folder(root):
+    for part in ("train", "val"):
+        (root / "imagenet" / "images" / part).rename(root / "imagenet" / part)
+    (root / "imagenet" / "images").rmdir()
+
+
+def backslashes(root):
+    folder, names = root / "eurosat", ("Forest", "River")
+    rows = [[f"{name}\\{p.name}", i, name] for i, name in enumerate(names) for p in (folder / "2750" / name).iterdir()]
+    (folder / "split_zhou_EuroSAT.json").write_text(json.dumps({part: rows for part in ("train", "val", "test")}))
+
+
 # how it is broken: (dataset, words that the message must hold: the file or folder and what to do)
 BROKEN = {
     no_root: ("EuroSAT", "itself doesn't exist", "--root"),
@@ -127,6 +144,9 @@ BROKEN = {
     missing_images: ("EuroSAT", "2 of 50 images of the split are missing", "Forest/forest_0001.jpg", "unpack"),
     empty_class: ("Food101", "no images in the class folder", "food-101/images/waffles", "fill it"),
     too_few_images: ("Food101", "food-101/images/sushi has 1 image(s), too few", "add images"),
+    backslashes: ("EuroSAT", "split_zhou_EuroSAT.json writes paths with backslashes", "replace them"),
+    imagenet_as_kaggle_has_it: ("ImageNet", "ILSVRC/Data/CLS-LOC looks like it", "ln -s"),
+    imagenet_without_images_folder: ("ImageNet", "imagenet looks like it: link it", "imagenet/images`"),
     flat_val: ("ImageNet", "imagenet/images/val holds the validation images in one flat folder", "devkit"),
     no_train: ("ImageNet", "imagenet/images/train (training images, a folder per class) doesn't exist", "download"),
     val_of_other_classes: ("ImageNet", "images/val/n09999999 is no class of the training set", "take it out of here"),

@@ -168,6 +168,7 @@ def test_bad_input(world, tmp_path, capfd):
         ("is not a run folder", "--model-dir", tmp_path, image),
         (f"did you mean {world.runs['CoOp']}", "--model-dir", world.root, image),
         ("image not found: nothing.jpg", "--model-dir", run, image, "nothing.jpg"),
+        (f"{tmp_path} is a folder: name the images in it", "--model-dir", run, tmp_path),
         (f"cannot read the image {text}", "--model-dir", run, image, text),
         ("--top 0", "--model-dir", run, image, "--top", 0),
         ('"cat" is given twice', "--model-dir", run, image, "--classes", "cat,dog,cat"),
@@ -193,3 +194,18 @@ def test_pictures_that_cannot_be(world, mocoop, tmp_path):
     predictions[0]["classes"][0]["name"] = "a $100 bill, 5 $"  # no formula
     picture(predictions, tmp_path / "p.png", mocoop.results)
     assert not (tmp_path / "p.txt").exists() and (tmp_path / "p.png").stat().st_size > 10_000
+
+
+def test_other_weights_are_refused_and_scores_must_be_finite(world, tmp_path, capfd, monkeypatch):
+    state = torch.load(world.root / "tiny.pt", weights_only=True)
+    for name, change in (("same", 0.0), ("other", 1e-3)):
+        torch.save({**state, "visual.proj": state["visual.proj"] + change}, tmp_path / f"{name}.pt")
+    words = ("--model-dir", world.runs["CoOp"], world.images[0], "--set", "MODEL.BACKBONE.PATH")
+    assert command(capfd, *words, tmp_path / "same.pt")[0] == 0
+    status, _, err = command(capfd, *words, tmp_path / "other.pt")
+    assert status == 2 and "was made with weights of CLIP" in err and err.count("\n") == 1
+    predictor = predict.Predictor(world.runs["CoOp"])
+    explained = predictor.trainer.explained
+    monkeypatch.setattr(predictor.trainer, "explained", lambda batch: (explained(batch)[0] * float("nan"), [{}]))
+    with pytest.raises(UserError, match="not finite"):
+        predictor(world.images[:1])
