@@ -4,7 +4,7 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: help venv demo test stress smoke clean
+.PHONY: help venv demo test lint stress smoke clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## */\t/' | expand -t 8
@@ -22,6 +22,12 @@ demo: $(STAMP)  ## ZeroshotCLIP, CoOp and MoCoOp base-to-new on two built-in set
 test: $(STAMP)  ## the whole test suite
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(PY) -m pytest -q
 
+lint: $(STAMP)  ## rules and format of the code, types at public seams, who imports whom
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(PY) -m pytest -q tests/house
+
 stress: $(STAMP)  ## a hundred kills, every fault, 20,000 fuzz inputs, with what each said (docs/reliability.md)
 	OMP_NUM_THREADS=1 $(PY) -m tests.stress.kills --kills 100
 	OMP_NUM_THREADS=1 $(PY) -m pytest -q --stress --durations=0 tests/stress
@@ -30,5 +36,5 @@ smoke: $(STAMP)  ## demo's job with one epoch and one seed, into a temporary fol
 	@out=$$(mktemp -d) && trap 'rm -rf "$$out"' EXIT && OUT="$$out" $(PY) -m reproduce demo --epochs 1 --seeds 1
 
 clean:  ## remove .venv and caches; data/ and output/ stay
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

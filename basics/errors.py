@@ -6,7 +6,7 @@ import re
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
-def printable(text):
+def printable(text: str) -> str:
     """Return ``text`` with control characters written out (``\\x1b``): what a file holds must not steer a terminal."""
     return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
@@ -20,7 +20,7 @@ class UserError(Exception):
     traceback put before the message: that part is taken off again.
     """
 
-    def __init__(self, message=""):
+    def __init__(self, message: object = "") -> None:
         message = str(message)
         if message.startswith("Caught ") and "\nOriginal Traceback" in message:
             message = re.split(rf"^(?:[\w.]+\.)?{type(self).__name__}: ", message, flags=re.MULTILINE)[-1].strip()

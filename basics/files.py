@@ -6,11 +6,13 @@ import json
 import os
 import os.path as osp
 import tempfile
+from collections.abc import Iterator
+from typing import IO, Any
 
 from .errors import UserError
 
 
-def mkdir_if_missing(dirname):
+def mkdir_if_missing(dirname: str | os.PathLike) -> None:
     """Create the folder and its parents; UserError when that is not possible."""
     if not dirname:
         return
@@ -20,7 +22,7 @@ def mkdir_if_missing(dirname):
         raise UserError(f"cannot create the folder {dirname}: {e.strerror}") from e
 
 
-def listdir_nohidden(path, sort=False):
+def listdir_nohidden(path: str | os.PathLike, sort: bool = False) -> list[str]:
     """Return the names in a folder that do not start with a dot. UserError when there is no such folder."""
     try:
         items = [name for name in os.listdir(path) if not name.startswith(".")]
@@ -30,7 +32,7 @@ def listdir_nohidden(path, sort=False):
 
 
 @contextlib.contextmanager
-def atomic_path(fpath):
+def atomic_path(fpath: str | os.PathLike) -> Iterator[str]:
     """The name of an empty file beside ``fpath`` that takes its place when the block ends well and the bytes are on disk.
 
     For writers that open files themselves; whatever goes wrong, ``fpath`` is then as it was before. UserError when the
@@ -60,24 +62,24 @@ def atomic_path(fpath):
 
 
 @contextlib.contextmanager
-def atomic_write(fpath, mode="wb"):
+def atomic_write(fpath: str | os.PathLike, mode: str = "wb") -> Iterator[IO[Any]]:
     """Open a file that takes the place of ``fpath`` as ``atomic_path`` says; text is UTF-8."""
-    with atomic_path(fpath) as tmp, open(tmp, mode, **({} if "b" in mode else {"encoding": "utf-8"})) as file:
+    with atomic_path(fpath) as tmp, open(tmp, mode, encoding=None if "b" in mode else "utf-8") as file:
         yield file
 
 
-def write_text(text, fpath):
+def write_text(text: str, fpath: str | os.PathLike) -> None:
     """Write ``text`` as UTF-8; the file is replaced atomically."""
     with atomic_write(fpath, "w") as file:
         file.write(text)
 
 
-def write_json(obj, fpath):
+def write_json(obj: Any, fpath: str | os.PathLike) -> None:
     """Write ``obj`` as JSON; the file is replaced atomically."""
     write_text(json.dumps(obj, indent=4, separators=(",", ": ")), fpath)
 
 
-def read_json(fpath):
+def read_json(fpath: str | os.PathLike) -> Any:
     """Read a JSON file. UserError names the file (and line) when it is missing or malformed."""
     try:
         with open(fpath, encoding="utf-8") as f:

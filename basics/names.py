@@ -1,10 +1,11 @@
 """The known name that a mistyped one was meant to be."""
 
+from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
 
-def closest(name, known, most=1, cutoff=0.5):
+def closest(name: str, known: Iterable[str], most: int = 1, cutoff: float = 0.5) -> list[str]:
     """The up to ``most`` names of ``known`` that are most like ``name``, best first; letter case doesn't count.
 
     ``cutoff``: how alike, from 0 (anything) to 1 (the same).
@@ -13,13 +14,13 @@ def closest(name, known, most=1, cutoff=0.5):
     return [by_lower[match] for match in get_close_matches(str(name).lower(), by_lower, n=most, cutoff=cutoff)]
 
 
-def nearest(name, known, most=1):
+def nearest(name: str, known: Iterable[str], most: int = 1) -> str:
     """``" (did you mean …?)"`` for an error message, or "" where no known name is close to ``name``."""
     found = closest(name, known, most)
     return f" (did you mean {' or '.join(map(str, found))}?)" if found else ""
 
 
-def nearest_file(path):
+def nearest_file(path: str | Path) -> Path | None:
     """The existing file most like ``path``, or None: in the same folder if that exists, else in the most alike sibling."""
     path = Path(path)
     folder = path.parent

@@ -8,6 +8,8 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 from .errors import UserError, printable
 
@@ -33,16 +35,16 @@ class Terminated(BaseException):
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser whose complaints are UserErrors: one line, printed where all errors are."""
 
-    def error(self, message):
+    def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; see {self.prog} --help")
 
 
-def on_sigterm(signum, frame):
+def on_sigterm(signum: int, frame: object) -> NoReturn:
     """Signal handler that raises Terminated."""
     raise Terminated
 
 
-def explain(error, after=""):
+def explain(error: BaseException, after: str = "") -> tuple[int, str] | None:
     """(exit status, message) for what a user can mend or asked for; None for a bug.
 
     ``after`` follows the message where the program was stopped: what the same command does next.
@@ -54,10 +56,10 @@ def explain(error, after=""):
     if isinstance(error, BrokenPipeError):
         return EXIT_BROKEN_PIPE, "error: what reads this program's output has ended"
     text = _explain_in_words(error, after)
-    return text and (EXIT_USER_ERROR, f"error: {text}")
+    return None if text is None else (EXIT_USER_ERROR, f"error: {text}")
 
 
-def _explain_in_words(error, after):
+def _explain_in_words(error: BaseException, after: str) -> str | None:
     """What stands after `error: `, or None for a bug."""
     if isinstance(error, UserError):
         return str(error)
@@ -78,12 +80,12 @@ def _explain_in_words(error, after):
     return None
 
 
-def one_line(text):
+def one_line(text: str) -> str:
     """``text`` as one line that a terminal can show."""
     return " ".join(printable(text).split())
 
 
-def to_stderr(message, status):
+def to_stderr(message: str, status: int) -> None:
     """Print what a program ended with."""
     sys.stderr.write(message + "\n")
 
@@ -122,7 +124,7 @@ def _hooks():
         sys.excepthook, threading.excepthook, sys.unraisablehook = before
 
 
-def run(work, after="", report=to_stderr):
+def run(work: Callable[[], Any], after: str = "", report: Callable[[str, int], None] = to_stderr) -> int:
     """Do ``work()`` and return the exit status; Ctrl-C and SIGTERM end it in good order. A bug keeps its traceback.
 
     Args:
@@ -148,7 +150,7 @@ def run(work, after="", report=to_stderr):
             signal.signal(signal.SIGTERM, previous)
 
 
-def as_process(main):
+def as_process(main: Callable[[], Any]) -> int:
     """``run(main)`` for a process of its own, which is to end with this status: Ctrl-C meanwhile leaves no traceback."""
     try:
         status = run(main)

@@ -2,6 +2,7 @@
 
 import os.path as osp
 from ast import literal_eval
+from typing import Any
 
 import yaml
 
@@ -10,7 +11,7 @@ from .errors import UserError
 BASE = "_BASE_"  # the key that names the file, or the files, on which another one is based, relative to the latter's folder
 
 
-def read_settings(path):
+def read_settings(path: str) -> dict[str, tuple[Any, str]]:
     """Settings of a YAML file and of those that it is based on; its own win, and those of a later base over an earlier one's.
 
     Returns:
@@ -41,7 +42,7 @@ def _read(path, above):
     return {**found, **values}
 
 
-def literal(text):
+def literal(text: str) -> Any:
     """A word of a command line or file as a value: a Python literal if it is one, else the text itself."""
     try:
         return literal_eval(text)

@@ -5,6 +5,7 @@ split where there is one. The order of things is the published one: split, few-s
 """
 
 import os
+from typing import Any
 
 from basics import UserError
 from dassl.data.datasets import DatasetBase
@@ -67,7 +68,7 @@ class SplitDataset(DatasetBase):
     required = ()
     other_places = ()
     ignored = ()
-    new_names = {}
+    new_names: dict[str, str] = {}
     sources = ()
     hub_sha256 = ""
     aliases = ()
@@ -75,7 +76,7 @@ class SplitDataset(DatasetBase):
     counts = (0, 0, 0, 0)
     printed_name = ""
     template = ""
-    templates = {}
+    templates: dict[str, str] = {}
     group_file = ""
     variant_of = ""
     builtin = False
@@ -104,7 +105,7 @@ class SplitDataset(DatasetBase):
         super().__init__(train_x=train, val=val or None, test=test)
 
     @classmethod
-    def preflight(cls, cfg):
+    def preflight(cls, cfg: Any) -> None:
         """Raise UserError unless the folders and files that the dataset can't do without are there. Takes no time."""
         if cls.prepare is not SplitDataset.prepare:
             return  # such a class makes its data itself
@@ -113,14 +114,14 @@ class SplitDataset(DatasetBase):
             require(os.path.normpath(os.path.join(root, cls.dataset_dir, path)), what, cls, root)
 
     @classmethod
-    def arrange(cls, folder):
+    def arrange(cls, folder: str) -> None:
         """Hook of `datasets.download`: bring files that the user has put in the dataset's `folder` into the layout."""
 
-    def prepare(self, cfg):
+    def prepare(self, cfg: Any) -> None:
         """Hook: have the data in place, or raise UserError that says how to get them."""
         type(self).preflight(cfg)
 
-    def load_split(self):
+    def load_split(self) -> tuple[list[Item], list[Item], list[Item]]:
         """Train, val and test (lists of Item, all classes): from the split file, which is made if missing."""
         if os.path.exists(self.split_path):
             return read_split(self.split_path, self.image_dir)
@@ -128,7 +129,7 @@ class SplitDataset(DatasetBase):
         save_split(train, val, test, self.split_path, self.image_dir)
         return train, val, test
 
-    def make_split(self):
+    def make_split(self) -> tuple[list[Item], list[Item], list[Item]]:
         """Hook for a missing split file: the official split where there is one, else 50/20/30 per class folder."""
         if self.sources:
             print(
@@ -137,7 +138,7 @@ class SplitDataset(DatasetBase):
             )
         return split_by_ratio(read_class_folders(self.image_dir, self.ignored, self.new_names))
 
-    def official_file(self, path):
+    def official_file(self, path: str) -> str:
         """Full path of an official annotation file, which is needed because there is no split file."""
         full = os.path.join(self.dataset_dir, path)
         require(full, f"official annotations, needed because there is no {self.split_file}", type(self), self.root)
@@ -177,6 +178,6 @@ class MissingImages(UserError):
         self.paths = paths
 
 
-def data_root(cfg):
+def data_root(cfg: Any) -> str:
     """Full path of the data folder, DATASET.ROOT."""
     return os.path.abspath(os.path.expanduser(cfg.DATASET.ROOT))

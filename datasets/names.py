@@ -4,13 +4,13 @@ from basics import UserError, nearest
 from dassl.data.datasets import DATASET_REGISTRY
 
 
-def find_dataset(name):
+def find_dataset(name: str) -> type:
     """The dataset class that `name` means.
 
     Raises:
         UserError: there is none; names the nearest one.
     """
-    known = {}
+    known: dict[str, type] = {}
     for registered in DATASET_REGISTRY.registered_names():
         cls = DATASET_REGISTRY.get(registered)
         for other in (cls.__module__.rpartition(".")[2], getattr(cls, "dataset_dir", ""), getattr(cls, "printed_name", "")):

@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import Any
 
 from basics import UserError, atomic_write
 
@@ -12,7 +13,7 @@ HOW_TO_READ = (
 )
 
 
-def picture(predictions, file, results, upright=False):
+def picture(predictions: list[dict[str, Any]], file: str | Path, results: dict[str, Any], upright: bool = False) -> None:
     """Draw predictions, one row per image: the image, its likeliest classes, and the router's weight of every expert.
 
     Args:

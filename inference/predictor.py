@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,9 @@ class Predictor:
         UserError: not a finished run, no or unfitting weights, a class list that the method can't use.
     """
 
-    def __init__(self, run: str | Path, classes: list[str] | None = None, epoch: int | None = None, overrides: Any = ()) -> None:
+    def __init__(
+        self, run: str | Path, classes: list[str] | None = None, epoch: int | None = None, overrides: Sequence[Any] = ()
+    ) -> None:
         from dassl.data import turns_photos
         from dassl.data.transforms import build_transform
         from dassl.engine import TRAINER_REGISTRY
@@ -125,7 +128,9 @@ class Predictor:
         ]
 
 
-def routing(run, images, classes=None, top=5, overrides=()):
+def routing(
+    run: str | Path, images: list[str], classes: list[str] | None = None, top: int = 5, overrides: Sequence[Any] = ()
+) -> list[dict[str, Any]]:
     """Where the router of a finished MoCoOp run sends images (the paper's Figure 5).
 
     Args: as of ``Predictor`` and its call.
@@ -142,7 +147,7 @@ def routing(run, images, classes=None, top=5, overrides=()):
     return predictor(images, top)
 
 
-def as_text(prediction):
+def as_text(prediction: dict[str, Any]) -> str:
     """One prediction as lines for a terminal: classes by probability, then experts by weight."""
     lines = [prediction["image"]]
     lines += [f"  {100 * c['probability']:6.2f} %  {c['name']}" for c in prediction["classes"]]

@@ -1,14 +1,16 @@
 """What a finished run says of itself, and its trainer without its data."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 from basics import UserError, read_json
 
 # Engine and methods are imported inside functions: a command line answers at once.
 
 
-def read_run(folder):
+def read_run(folder: str | Path) -> dict[str, Any]:
     """The contents of results.json of a finished run.
 
     Raises:
@@ -34,7 +36,7 @@ def read_run(folder):
     return results
 
 
-def configuration(results, overrides=()):
+def configuration(results: dict[str, Any], overrides: Sequence[Any] = ()) -> Any:
     """The frozen configuration of a run.
 
     Args:
@@ -62,7 +64,7 @@ def configuration(results, overrides=()):
     return cfg
 
 
-def without_images(trainer_class, classnames, extras=None):
+def without_images(trainer_class: type, classnames: Sequence[str], extras: dict[str, Any] | None = None) -> Any:
     """Subclass of a trainer that is built from class names alone: no dataset, no loaders.
 
     Args:
@@ -86,7 +88,7 @@ def without_images(trainer_class, classnames, extras=None):
     return WithoutImages
 
 
-def checkpoint_extras(folder):
+def checkpoint_extras(folder: str | Path) -> dict[str, Any]:
     """What a checkpoint of the run carries beside weights (``TrainerBase.checkpoint_extras``); {} without a checkpoint."""
     from dassl.utils import load_checkpoint
 

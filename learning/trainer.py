@@ -5,6 +5,8 @@ its loss (``loss``). One frozen CLIP per run, one image encoding per step, text 
 """
 
 import re
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -35,12 +37,12 @@ class PromptTrainer(TextSide, ImageSide, KeepsFeatures, Prediction, TrainerX):
     C classes, E width of CLIP's common space.
     """
 
-    weights_of_a_model = ("weights of CLIP", "configuration of CLIP")
+    weights_of_a_model: tuple[str, ...] = ("weights of CLIP", "configuration of CLIP")
     section = "COOP"
     names_classes = True  # in prompts
     own_start = ""  # words that a context starts from whatever CTX_INIT says
     model_name = "prompt_learner"  # of the learner's folder in a run
-    published_names = {}  # {pattern of an entry of a published checkpoint: our name, or function of the match}
+    published_names: dict[str, Any] = {}  # {pattern of an entry of a published checkpoint: our name, or function of the match}
     max_norm = 0.0  # gradients are clipped to this norm; 0: not at all
 
     @staticmethod
@@ -76,24 +78,26 @@ class PromptTrainer(TextSide, ImageSide, KeepsFeatures, Prediction, TrainerX):
 
     # -- what a method says (on the image side: image_learning, image_insertions, encode_image) ---------------------------------
 
-    def build_learner(self, classnames):
+    def build_learner(self, classnames: Sequence[str]) -> nn.Module | None:
         """Module that holds what is learned (nothing else), or None."""
         raise NotImplementedError
 
-    def text_features(self):
+    def text_features(self) -> torch.Tensor:
         """Unit text features of the classes, [C, E], with gradients to the learner."""
         raise NotImplementedError
 
-    def loss(self, image_features, labels):
+    def loss(
+        self, image_features: torch.Tensor, labels: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
         """Loss of a batch: what ``encode_image`` gives [B, ...], labels [B] -> (loss, logits [B, C], {name: value to log})."""
         logits = self.logits(image_features, self.text_features())
         return F.cross_entropy(logits, labels), logits, {}
 
-    def prepare(self):
+    def prepare(self) -> Any:
         """What a whole evaluation needs and no image changes; handed to ``logits`` with every batch."""
         return self.text_features()
 
-    def logits(self, image_features, prepared):
+    def logits(self, image_features: torch.Tensor, prepared: Any) -> torch.Tensor:
         """What ``encode_image`` gives [B, ...] and what ``prepare`` gave -> [B, C] logits."""
         return self.clip.logit_scale * image_features @ prepared.t()
 
@@ -125,7 +129,7 @@ class PromptTrainer(TextSide, ImageSide, KeepsFeatures, Prediction, TrainerX):
         self.scaler.update()
 
     @torch.no_grad()
-    def model_inference(self, images):
+    def model_inference(self, images: torch.Tensor) -> torch.Tensor:
         """Evaluation's step: images [b, 3, R, R], or kept features [b, E], of this process -> logits [B, C] of all."""
         return self.logits(self.batch_features(images), self.prepared())
 
@@ -186,7 +190,7 @@ class PromptTrainer(TextSide, ImageSide, KeepsFeatures, Prediction, TrainerX):
     def build_schedule(self):
         return build_lr_scheduler(self.optim, self.cfg.OPTIM)
 
-    def param_groups(self):
+    def param_groups(self) -> list[dict[str, Any]] | None:
         """Optimiser groups, where parameters have different learning rates; None for one group."""
         return None
 
@@ -222,7 +226,7 @@ class PromptTrainer(TextSide, ImageSide, KeepsFeatures, Prediction, TrainerX):
         self._prepared = None  # it may count what an evaluation sees
         return super().test(split)
 
-    def adapt_state_dict(self, name, state_dict):
+    def adapt_state_dict(self, name: str, state_dict: dict[str, Any]) -> dict[str, Any]:
         """Entries of a published checkpoint under our names; its frozen entries (CLIP, tokens of classes) are dropped."""
         found = {}
         for entry, value in state_dict.items():
@@ -231,7 +235,7 @@ class PromptTrainer(TextSide, ImageSide, KeepsFeatures, Prediction, TrainerX):
                     found[ours(match) if callable(ours) else match.expand(ours)] = value
         return found or {entry: value for entry, value in state_dict.items() if not entry.startswith("token_")}
 
-    def load_model(self, directory, epoch=None):
+    def load_model(self, directory: str, epoch: int | None = None) -> None:
         self._prepared = None
         if self.learner is not None:
             super().load_model(directory, epoch)

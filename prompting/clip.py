@@ -4,6 +4,8 @@ Models, weights and downloads are open_clip's. What is added here: one rule for 
 do, and the precision of frozen weights.
 """
 
+from __future__ import annotations
+
 import json
 import logging
 import math
@@ -11,6 +13,7 @@ import os
 import warnings
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -19,7 +22,7 @@ from basics import UserError, nearest
 from basics.hashes import digest, state_hash
 
 from .image_tower import encode_tokens, is_vit
-from .insertions import NOTHING
+from .insertions import NOTHING, Insertions
 from .tower import TextTower
 from .weights import check_file, check_finite_weights, first_line, read_weights
 
@@ -84,7 +87,9 @@ class CLIP(nn.Module):
             return nullcontext()
         return torch.autocast(self.text.positional_embedding.device.type, dtype=self.dtype)
 
-    def encode_image(self, images, raw=False, insertions=None, checkpointing=False):
+    def encode_image(
+        self, images: torch.Tensor, raw: bool = False, insertions: Insertions | None = None, checkpointing: bool = False
+    ) -> torch.Tensor:
         """[B, 3, R, R] normalised pixels -> [B, E] features: fp32, of length 1, unless ``raw``.
 
         ``insertions``: what a method puts into the encoder's layers.
@@ -126,13 +131,13 @@ def _compute_dtype(precision, device):
     return torch.bfloat16 if precision == "bf16" else torch.float16
 
 
-def unit(x):
+def unit(x: torch.Tensor) -> torch.Tensor:
     """Rows of x [..., E] divided by their length, in fp32."""
     x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
     return x / x.norm(dim=-1, keepdim=True)
 
 
-def load_clip(name, path="", precision="fp32", device="cpu"):
+def load_clip(name: str, path: str = "", precision: str = "fp32", device: Any = "cpu") -> CLIP:
     """Load a frozen CLIP.
 
     Args:

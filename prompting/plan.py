@@ -11,9 +11,12 @@ program* says which: a list of integers, position j of the program before (>= 0)
 is inserted before that layer. What the later programs of a group share is their prefix from that layer on.
 """
 
+from __future__ import annotations
+
 import functools
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 
@@ -70,15 +73,15 @@ class Plan:
     kept: dict = field(default_factory=dict, repr=False)  # {layer: (marks, packed tokens before it)}, the text tower's
 
     @property
-    def num_groups(self):
+    def num_groups(self) -> int:
         return len(self.programs)
 
     @property
-    def num_classes(self):
+    def num_classes(self) -> int:
         return max(map(len, self.programs))
 
     @property
-    def num_tokens(self):
+    def num_tokens(self) -> int:
         """Token positions that the tower computes (padding included); the plain computation has 77 * G * C."""
         return len(self.index)
 
@@ -89,11 +92,11 @@ class Plan:
         return rows, self.index[rows] - len(self.token_ids)
 
     @functools.cached_property
-    def num_learned(self):
+    def num_learned(self) -> int:
         """Learned vectors that the programs refer to: 1 + the highest number."""
         return int(self.inserted[1].max()) + 1 if len(self.inserted[1]) else 0
 
-    def to(self, device):
+    def to(self, device: Any) -> Plan:
         """The same plan with its tensors on ``device``."""
         device = torch.device(device)
         if device == self.device:
@@ -104,7 +107,7 @@ class Plan:
         later = {layer: plan.to(device) for layer, plan in self.later.items()}
         return replace(self, buckets=buckets, device=device, later=later, _tiles={}, kept={}, **move)
 
-    def tile(self, copies, num_learned):
+    def tile(self, copies: int, num_learned: int) -> Plan:
         """The plan repeated ``copies`` times, copy b using learned rows ``b * num_learned …`` (CoCoOp: one copy per image).
 
         Of rows that are inserted later, copy b uses those from b times their number on.

@@ -4,6 +4,8 @@ A group file holds groups of templates, one template a line, groups separated by
 comment right above a group is the group's name. Every template has exactly one ``{}``, where the class name goes.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +35,7 @@ def imagenet_templates():
     return [template("{}") for template in OPENAI_IMAGENET_TEMPLATES]
 
 
-def template_for(dataset, method=""):
+def template_for(dataset: type, method: str = "") -> str:
     """The hand-written template of a dataset class.
 
     Args:
@@ -89,7 +91,7 @@ def word_parts(template):
     return before, ids[0], after, ids[1]
 
 
-def group_file(dataset):
+def group_file(dataset: type) -> Path:
     """The group file of a dataset class, ``templates/<its name>.txt``, or ``templates/default.txt`` without one.
 
     Its name is the attribute ``group_file`` or the class's own; letter case and underscores don't count.
@@ -101,7 +103,7 @@ def group_file(dataset):
     return TEMPLATE_FOLDER / "default.txt"
 
 
-def read_groups(path, doubled_blanks=False):
+def read_groups(path: str | Path, doubled_blanks: bool = False) -> list[TemplateGroup]:
     """Parse a group file.
 
     Args:
@@ -121,7 +123,9 @@ def read_groups(path, doubled_blanks=False):
         raise UserError(f"template file {path} does not exist (TRAINER.MOCOOP.TEMPLATES)") from None
     except (UnicodeDecodeError, OSError) as e:
         raise UserError(f"template file {path} cannot be read as UTF-8 text: {e}") from None
-    groups, current, name = [], [], ""
+    groups: list[TemplateGroup] = []
+    current: list[str] = []
+    name = ""
     for number, line in enumerate([*text.split("\n"), ""], start=1):
         content, _, comment = line.partition("#")
         content = content.strip()

@@ -1,9 +1,12 @@
 """A run as data: what it trains or tests, where its files lie, whether it is finished, and its command line."""
 
+from __future__ import annotations
+
 import json
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from basics import UserError
 from basics.identity import deciding, differences
@@ -33,11 +36,11 @@ class Run:
     variant: str = ""
 
     @property
-    def classes(self):
+    def classes(self) -> str:
         return {"base2new_train": "base", "base2new_test": "new", "zeroshot": self.subsample}.get(self.kind, "all")
 
     @property
-    def label(self):
+    def label(self) -> str:
         classes = f" {self.classes}" if self.classes != "all" else ""
         origin = f" (trained on {self.source})" if self.source else ""
         seed = "" if self.kind == "zeroshot" else f" seed {self.seed}"
@@ -46,7 +49,7 @@ class Run:
         return f"{self.trainer}{variant} {self.dataset}{classes}{origin}{shots}{seed}"
 
     @property
-    def training(self):
+    def training(self) -> Run | None:
         """The run whose model this one evaluates; None if it evaluates none."""
         if self.trainer in recipes.ZEROSHOT_TRAINERS:
             return None
@@ -57,10 +60,10 @@ class Run:
         return None
 
     @property
-    def evaluates_only(self):
+    def evaluates_only(self) -> bool:
         return self.trainer in recipes.ZEROSHOT_TRAINERS or self.kind in ("base2new_test", "zeroshot", "xd_test")
 
-    def directory(self, out):
+    def directory(self, out: str | Path) -> Path:
         """Folder of this run below `out`."""
         tail = Path(self.trainer) / (f"{self.cfg}-{self.variant}" if self.variant else self.cfg)
         shots = Path(self.dataset) / f"shots_{self.shots}" / tail / f"seed{self.seed}"
@@ -76,7 +79,7 @@ class Run:
             }[self.kind]
         )
 
-    def result(self, out):
+    def result(self, out: str | Path) -> dict[str, Any] | None:
         """results.json of this run if it is finished, else None.
 
         A test that is older than the training run whose model it tests, or of another training, has to be made again.
@@ -85,7 +88,7 @@ class Run:
         trained = read_result(self.training.directory(out)) if result and self.training else None
         return None if trained and is_stale(result, trained) else result
 
-    def settings(self):
+    def settings(self) -> tuple[str, ...]:
         """Flat KEY, VALUE, ... in force, later ones win."""
         settings = recipes.recipe_opts(self.trainer, self.dataset, self.kind, self.shots)
         if self.kind in ("base2new_train", "base2new_test", "fewshot", "xd_train"):
@@ -130,7 +133,7 @@ def is_stale(tested, trained):
     return isinstance(known, dict) and bool(differences(known, deciding(trained.get("config") or {})))
 
 
-def has_checkpoint(directory):
+def has_checkpoint(directory: Path) -> bool:
     """Whether train.py left something in this folder that training can go on from."""
     return any(any(directory.glob(pattern)) for pattern in ("resume/epoch-*.pt", "*/model.pth.tar-*"))
 
@@ -148,7 +151,7 @@ def finished_epochs(run, trained):
     return result["epochs"]
 
 
-def read_result(directory):
+def read_result(directory: str | Path) -> dict[str, Any] | None:
     """The parsed results.json of a finished run; None for any other folder, and where the file is damaged."""
     try:
         result = json.loads((Path(directory) / "results.json").read_text(encoding="utf-8"))

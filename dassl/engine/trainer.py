@@ -80,7 +80,7 @@ class SimpleTrainer(TrainerBase):
     """
 
     learns = True
-    weights_of_a_model = ()
+    weights_of_a_model: tuple[str, ...] = ()
     epochs_only_in_schedule = False
 
     def __init__(self, cfg):

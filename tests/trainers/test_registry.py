@@ -1,0 +1,50 @@
+"""What holds for every registered method, whoever adds it."""
+
+import inspect
+
+import pytest
+
+import trainers
+from basics.settings import read_settings
+from dassl.config import get_cfg_default
+from dassl.engine import TRAINER_REGISTRY
+from learning import ImageLearning, PromptTrainer
+from tests.trainers.conftest import PROJECT
+from tests.trainers.test_trainers import METHODS
+
+OURS = [name for name in TRAINER_REGISTRY.registered_names() if TRAINER_REGISTRY.get(name).__module__.startswith("trainers.")]
+
+
+@pytest.fixture(scope="module")
+def defaults():
+    cfg = get_cfg_default()
+    trainers.extend_cfg(cfg)
+    return cfg
+
+
+def test_every_method_is_trained_saved_and_loaded_by_a_test():
+    assert set(OURS) == set(METHODS)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_method_says_what_it_is(name, defaults):
+    cls = TRAINER_REGISTRY.get(name)
+    assert issubclass(cls, PromptTrainer) and vars(cls).get("__doc__"), "a docstring of its own"
+    assert "PREC" in defaults.TRAINER[cls.section]
+    assert isinstance(inspect.getattr_static(cls, "image_learning"), (ImageLearning, property))
+    assert isinstance(cls.knows_its_classes_only(defaults), bool)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_method_has_files_whose_keys_are_known(name, defaults):
+    files = sorted((PROJECT / "configs" / "trainers" / name).glob("*.yaml"))
+    assert f"{METHODS[name]}.yaml" in [file.name for file in files]
+    for file in files:
+        defaults.clone().merge_from_file(str(file))
+        keys = {key.split(".")[1] for key in read_settings(str(file)) if key.startswith("TRAINER.")}
+        assert keys <= {TRAINER_REGISTRY.get(name).section}, f"{file} sets another method's keys"
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_method_stands_in_the_readme(name):
+    assert name in (PROJECT / "README.md").read_text(encoding="utf-8")
