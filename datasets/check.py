@@ -15,7 +15,7 @@ from basics.program import EXIT_USER_ERROR, Parser
 from dassl.config import check as check_values
 from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
-from dassl.data.readable import probe_images
+from dassl.data.readable import probe_images, remarks_on_images
 
 from .common import MissingImages
 from .names import find_dataset
@@ -82,9 +82,9 @@ def _check_counts(dataset, parts):
 
 def _check_images(paths):
     """Decode every image; the errors of those that can't be."""
-    oriented, errors = probe_images(paths)
-    if oriented:
-        print(f"  Note: {oriented} images have an EXIF orientation (INPUT.EXIF_ORIENTATION says whether they are turned)")
+    oriented, transparent, errors = probe_images(paths)
+    for line in remarks_on_images(len(paths), oriented, transparent, None):
+        print(f"  {line}")
     return [f"{len(errors)} images can't be read; get them again", *_some(errors, "unreadable")] if errors else []
 
 

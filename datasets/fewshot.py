@@ -38,8 +38,11 @@ def sample_per_class(data, shots, rng):
         List of Item, class by class in order of first appearance.
     """
     print(f"Creating a {shots}-shot dataset")
-    chosen = []
-    for items in group_by_label(data).values():
+    chosen, groups = [], group_by_label(data)
+    fewer = [items for items in groups.values() if len(items) < shots]
+    if fewer:
+        print(f"WARNING: {len(fewer)} of {len(groups)} classes have fewer than {shots} images; all of theirs are taken")
+    for items in groups.values():
         chosen.extend(rng.sample(items, shots) if len(items) >= shots else items)
     return chosen
 

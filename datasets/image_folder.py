@@ -51,7 +51,7 @@ class ImageFolder(SplitDataset):
         parts = find_parts(self.image_dir)
         if not parts:
             split = super().load_split()
-            self._say_what_is_left_out(list_class_folders(self.image_dir), split)
+            self._say_what_is_left_out([""], list_class_folders(self.image_dir), split)
             return split
         renamed = [f"{name}/ is read as {part}/" for part, name in parts.items() if name != part]
         if renamed:
@@ -61,7 +61,8 @@ class ImageFolder(SplitDataset):
             print(f"WARNING: {self.image_dir}: only {', '.join(parts.values())} are used, not {', '.join(others)}")
         classes = list_class_folders(os.path.join(self.image_dir, parts["train"]))
         split = tuple(self._read_part(parts.get(part), parts["train"], classes) for part in PARTS)
-        self._say_what_is_left_out([os.path.join(p, c) for p in parts.values() for c in classes], split)
+        class_folders = [os.path.join(part, name) for part in parts.values() for name in classes]
+        self._say_what_is_left_out(["", *parts.values()], class_folders, split)
         untested = set(classes) - {item.classname for item in split[2]}
         if untested:
             print(f"WARNING: {self.image_dir}: {len(untested)} class(es) have no test images, first {min(untested)!r}")
@@ -87,10 +88,14 @@ class ImageFolder(SplitDataset):
             data.extend(Item(os.path.join(path, image), classes.index(name), name) for image in images)
         return data
 
-    def _say_what_is_left_out(self, folders, split):
-        """Count the files in class folders that are not used: no suffix of an image, sub-folders, not in the split file."""
+    def _say_what_is_left_out(self, above, class_folders, split):
+        """Count the files that are not used: beside class folders, no suffix of an image, sub-folders, not in the split file."""
+        beside = [os.path.join(self.image_dir, f, name) for f in above for name in list_images(os.path.join(self.image_dir, f))]
+        if beside:
+            first = os.path.normpath(beside[0])
+            print(f"WARNING: {len(beside)} image(s) lie beside the class folders and are not used, first {first}")
         used, found, new = {item.impath for data in split for item in data}, {}, []
-        for folder in folders:
+        for folder in class_folders:
             path = os.path.join(self.image_dir, folder)
             if not os.path.isdir(path):
                 continue
@@ -109,17 +114,18 @@ class ImageFolder(SplitDataset):
 def find_parts(folder):
     """{part: name of its folder} where a folder is divided into train, test and perhaps val; {} where it holds classes.
 
-    A part has class folders in it and no images directly: so there may be a class called "train".
+    A part has class folders in it. Where train or test is missing, a folder with images directly in it is no part but a
+    class: so there may be a class called "train".
 
     Raises:
         UserError: there are some parts without train or test, or two folders for one part.
     """
+    found = [(part, name) for name in list_class_folders(folder) if (part := _part_called(name))]
+    found = [(part, name) for part, name in found if list_class_folders(os.path.join(folder, name))]
+    if not {"train", "test"} <= {part for part, _ in found}:
+        found = [(part, name) for part, name in found if not list_images(os.path.join(folder, name))]
     parts = {}
-    for name in list_class_folders(folder):
-        part = next((part for part, names in PART_NAMES.items() if name.lower() in names), None)
-        path = os.path.join(folder, name)
-        if part is None or list_images(path) or not list_class_folders(path):
-            continue
+    for part, name in found:
         if part in parts:
             raise UserError(f"{folder} has two folders for {part}: {parts[part]} and {name}; put one of them elsewhere")
         parts[part] = name
@@ -131,3 +137,7 @@ def find_parts(folder):
             "folder <class>/, and they are split 50/20/30"
         )
     return parts
+
+
+def _part_called(name):
+    return next((part for part, names in PART_NAMES.items() if name.lower() in names), None)

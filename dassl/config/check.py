@@ -64,12 +64,25 @@ def remarks(cfg, readers):
     lines = []
     if _is_one_epoch_try(cfg.OPTIM):
         lines.append("WARNING: the only epoch is warm-up; for an epoch at the learning rate OPTIM.LR set OPTIM.WARMUP_EPOCH 0")
-    method, known_methods = cfg.TRAINER.NAME, {name for names in readers.values() for name in names.split(", ")}
+    active, passed_over = _readers_at_work(cfg, readers)
     for name, known, value in keys_of(cfg):
         reader = known.reader or readers.get(name.rpartition(".")[0], "")
-        others = (
-            name.startswith(("TRAINER.", "LOSS.")) and reader and method in known_methods and method not in reader.split(", ")
-        )
-        if value != known.default and (reader == UNREAD or others):
-            lines.append(f"Note: {name} {shown(value)} has no effect on {method}: read by {reader}")
+        idle = reader and not set(reader.split(", ")) & active and not name.startswith(passed_over)
+        if value != known.default and (reader == UNREAD or idle):
+            lines.append(f"Note: {name} {shown(value)} has no effect here: it is read by {reader}")
     return lines
+
+
+def _readers_at_work(cfg, readers):
+    """(names of what this run reads keys with, beginnings of keys about which nothing is known).
+
+    What a method written for Dassl reads isn't known; a dataset class may be built on ImageFolder.
+    """
+    active = {*cfg.INPUT.TRANSFORMS, cfg.OPTIM.NAME, cfg.OPTIM.LR_SCHEDULER, cfg.TRAINER.NAME}
+    active |= {cfg.DATALOADER.TRAIN_X.SAMPLER, cfg.DATALOADER.TRAIN_U.SAMPLER}
+    if cfg.OPTIM.STAGED_LR:
+        active.add("STAGED_LR")
+    known_methods = {name for names in readers.values() for name in names.split(", ")}
+    if cfg.TRAINER.NAME in known_methods:
+        return active, ("DATASET.",)
+    return active | {"SimpleNet", "TrainerXU"}, ("DATASET.", "TRAINER.", "LOSS.")

@@ -105,6 +105,8 @@ class DataManager:
 
         self.dataset = dataset
         self._num_classes = dataset.num_classes
+        if dataset.num_classes == 1:
+            print(f"WARNING: there is one class only ({dataset.classnames[0]}): every prediction is right")
         self._num_source_domains = len(cfg.DATASET.SOURCE_DOMAINS)
         self._lab2cname = dataset.lab2cname
         if cfg.VERBOSE:

@@ -10,6 +10,7 @@ __all__ = ["READER", "is_turned", "probe_image", "read_image"]
 READER = 2  # raised when the same file gives other pixels, so that kept features are not used any more
 
 _EXIF_ORIENTATION = 0x0112
+_TIFF_BITS, _TIFF_PHOTOMETRIC = 258, 262  # bits of a value; 0: 0 is white
 _UPRIGHT = {  # EXIF orientation: what turns the image upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -46,13 +47,23 @@ def is_turned(path):
 
 
 def probe_image(path):
-    """Decode an image file as cheaply as shows whether ``read_image`` can read it; whether EXIF turns it."""
+    """Decode an image file as cheaply as shows whether ``read_image`` can read it.
+
+    Returns:
+        (whether EXIF turns it, whether it has transparent parts, which ``read_image`` drops).
+    """
     with _opened(path) as img:
         _check_mode(img, path)
         oriented = _orientation(img) in _UPRIGHT
         img.draft("RGB", (1, 1))  # a JPEG at an eighth of its size
         img.load()
-    return oriented
+        return oriented, _is_transparent(img)
+
+
+def _is_transparent(img):
+    if img.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
+        return img.getchannel(img.mode[-1]).getextrema()[0] < 255
+    return "transparency" in img.info
 
 
 class _opened:
@@ -96,8 +107,12 @@ def _is_sixteen_bits(img):
 
 
 def _sixteen_bits(img):
-    """The 8-bit image of a 16-bit one: 65535 becomes 255."""
-    values = np.asarray(img).astype(np.float64) / 257
+    """The 8-bit image of one with up to 16 bits: its largest possible value, or in some TIFF files 0, becomes 255."""
+    tags = getattr(img, "tag_v2", {})
+    bits = tags.get(_TIFF_BITS, (16,))[0]
+    values = np.asarray(img).astype(np.float64) * 255 / (2**bits - 1)
+    if tags.get(_TIFF_PHOTOMETRIC) == 0:
+        values = 255 - values
     return Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8))
 
 

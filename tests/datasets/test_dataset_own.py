@@ -267,3 +267,16 @@ def test_no_validation_images(val, photos, build):
         dataset = build("ImageFolder", FOLDER="photos", NUM_SHOTS=2)
         assert len(dataset.train_x) == 6 and not dataset.val
         assert build("ImageFolder", FOLDER="photos", NUM_SHOTS=2, SUBSAMPLE_CLASSES="new").num_classes == 1
+
+
+def test_images_beside_class_folders(parted, build, capsys):
+    for path in ("0.png", "train/1.png", "test/2.png"):
+        write_image(parted / path)
+    dataset = build("ImageFolder", FOLDER="photos")
+    assert dataset.classnames == ["fox", "owl"] and len(dataset.train_x) == 8
+    assert "3 image(s) lie beside the class folders" in capsys.readouterr().out
+
+
+def test_fewer_images_than_shots(photos, build, capsys):
+    assert len(build("ImageFolder", FOLDER="photos", NUM_SHOTS=16).train_x) == 15
+    assert "WARNING: 3 of 3 classes have fewer than 16 images; all of theirs are taken" in capsys.readouterr().out

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from dassl.data.datasets import DatasetBase, Datum
 from dassl.utils import UserError, probe_image, read_image
@@ -20,7 +20,7 @@ GREY = np.tile(np.linspace(0, 255, 32).astype(np.uint8), (32, 1))
 def test_sixteen_bits_are_scaled(name, values, tmp_path):
     Image.fromarray(values).save(tmp_path / name)
     assert np.abs(np.asarray(read_image(tmp_path / name)).astype(int) - GREY[..., None]).max() == 0
-    assert probe_image(tmp_path / name) is False
+    assert probe_image(tmp_path / name) == (False, False)
 
 
 def test_sixteen_bit_pgm(tmp_path):
@@ -45,6 +45,28 @@ def test_eight_bit_modes_are_read(mode, tmp_path):
     assert read_image(path).mode == "RGB"
 
 
+@pytest.mark.parametrize("white", [0, 1])
+def test_twelve_bits_and_zero_as_white(white, tmp_path):
+    """A TIFF file says how many bits its values have, and whether 0 is white."""
+    path = tmp_path / "a.tif"
+    values = GREY if white else 255 - GREY
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[258], tags[262] = 16, white
+    Image.fromarray(values.astype(np.uint16) * 257).save(path, tiffinfo=tags)
+    with Image.open(path) as img:
+        if img.tag_v2[262] != white:
+            pytest.skip("this version of Pillow doesn't write such files")
+    assert np.abs(np.asarray(read_image(path))[..., 0].astype(int) - GREY).max() == 0
+
+
+@pytest.mark.parametrize("mode, colour, transparent", [
+    ("RGBA", (1, 2, 3, 0), True), ("RGBA", (1, 2, 3, 255), False), ("LA", (1, 0), True), ("RGB", (1, 2, 3), False),
+])  # fmt: skip
+def test_transparency_is_noticed(mode, colour, transparent, tmp_path):
+    Image.new(mode, (4, 4), colour).save(tmp_path / "a.png")
+    assert probe_image(tmp_path / "a.png") == (False, transparent)
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation(orientation, tmp_path):
     """The pixel that EXIF calls the top left is there after turning, as in Pillow's own ``exif_transpose``."""
@@ -55,7 +77,7 @@ def test_exif_orientation(orientation, tmp_path):
     Image.fromarray(np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)).save(path, exif=exif)
     assert np.array_equal(read_image(path), Image.open(path))
     assert np.array_equal(read_image(path, upright=True), ImageOps.exif_transpose(Image.open(path)))
-    assert probe_image(path) is (orientation in _UPRIGHT)
+    assert probe_image(path)[0] is (orientation in _UPRIGHT)
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>", None])
