@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from tabulate import tabulate
 
-import learning.trainer
+import learning.building
 import trainers
 from basics import program, write_json
 from basics.program import Parser
@@ -75,12 +75,12 @@ class Method:
             "TRAINER.NAME", name, "DATASET.NAME", "EuroSAT", "INPUT.SIZE", (clip.image_size,) * 2, "USE_CUDA", cuda,
             "TRAINER.MOCOOP.TEMPLATES", str(templates), "VERBOSE", False, "SEED", 1,
         ])  # fmt: skip
-        load, learning.trainer.load_clip = learning.trainer.load_clip, lambda *args: clip
+        load, learning.building.load_clip = learning.building.load_clip, lambda *args: clip
         try:
             with contextlib.redirect_stdout(io.StringIO()):
                 self.trainer = without_images(TRAINER_REGISTRY.get(name), self.classnames)(cfg)
         finally:
-            learning.trainer.load_clip = load
+            learning.building.load_clip = load
         self.trainer.set_model_mode("eval")
 
     @torch.no_grad()

@@ -4,7 +4,6 @@ A method says what it learns (``build_learner``), its text features (``text_feat
 its loss (``loss``). One frozen CLIP per run, one image encoding per step, text features once per evaluation.
 """
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,14 +14,11 @@ from torch import nn
 from basics import UserError
 from dassl.config import key
 from dassl.engine import TrainerX
-from dassl.engine.checkpoint import check_classes
 from dassl.metrics import compute_accuracy
-from dassl.optim import build_lr_scheduler, build_optimizer
-from dassl.utils import load_checkpoint, load_pretrained_weights, parallel
-from prompting import load_clip
-from prompting.classnames import check_classnames, remarks_on_names
+from dassl.utils import parallel
 
-from .dataset import dataset_class
+from .building import Building
+from .checkpoints import Checkpoints
 from .image_side import ImageSide
 from .kept_features import KeepsFeatures, cache_folder
 from .keys import check_context
@@ -30,19 +26,17 @@ from .prediction import Prediction
 from .text_side import TextSide
 
 
-class PromptTrainer(TextSide, ImageSide, KeepsFeatures, Prediction, TrainerX):
+class PromptTrainer(TextSide, ImageSide, KeepsFeatures, Prediction, Building, Checkpoints, TrainerX):
     """Base of all methods: a frozen CLIP and a learner, registered as ``prompt_learner`` (the published name).
 
     Subclasses give ``section``, the name of their part of ``cfg.TRAINER``, whose ``PREC`` is the precision. Shapes: B images,
     C classes, E width of CLIP's common space.
     """
 
-    weights_of_a_model: tuple[str, ...] = ("weights of CLIP", "configuration of CLIP")
     section = "COOP"
     names_classes = True  # in prompts
     own_start = ""  # words that a context starts from whatever CTX_INIT says
     model_name = "prompt_learner"  # of the learner's folder in a run
-    published_names: dict[str, Any] = {}  # {pattern of an entry of a published checkpoint: our name, or function of the match}
     max_norm = 0.0  # gradients are clipped to this norm; 0: not at all
 
     @staticmethod
@@ -141,72 +135,6 @@ class PromptTrainer(TextSide, ImageSide, KeepsFeatures, Prediction, TrainerX):
 
     # -- what the engine asks --------------------------------------------------------------------------------------------------
 
-    def build_model(self):
-        cfg, backbone, precision = self.cfg, self.cfg.MODEL.BACKBONE, self.options.PREC
-        if self.names_classes:
-            self.check_names()
-        print(f"Loading CLIP (backbone: {backbone.NAME})")
-        with parallel.main_first():  # it may download weights
-            self.clip = load_clip(backbone.NAME, backbone.PATH, precision, self.device)
-        if precision == "fp16" and self.clip.dtype == torch.float32:
-            print("PREC fp16 on a CPU: computing in fp32")
-        if tuple(cfg.INPUT.SIZE) != (self.clip.image_size,) * 2:
-            raise UserError(
-                f"INPUT.SIZE {tuple(cfg.INPUT.SIZE)} doesn't fit the backbone {backbone.NAME}, which takes "
-                f"({self.clip.image_size}, {self.clip.image_size})"
-            )
-        self._prepared = None
-        self._whole_size = None  # samples of the current batch, where several processes share it
-        with torch.random.fork_rng(devices=[]):  # what is learned starts from the seed alone, however CLIP was loaded
-            torch.manual_seed(cfg.SEED) if cfg.SEED >= 0 else torch.seed()
-            self.learner = self.build_learner(self.dm.dataset.classnames)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.clip.dtype == torch.float16)
-        if self.learner is None:
-            return
-        if cfg.MODEL.INIT_WEIGHTS:
-            check_classes(load_checkpoint(cfg.MODEL.INIT_WEIGHTS), self, cfg.MODEL.INIT_WEIGHTS)
-            load_pretrained_weights(self.learner, cfg.MODEL.INIT_WEIGHTS)
-        count = sum(p.numel() for p in self.learner.parameters())
-        print(f"CLIP is frozen but for what the method learns: {count:,} parameters")
-        self.register_learner()
-
-    def check_names(self):
-        """UserError for classes that the text encoder can't tell apart; a line about names that are no words."""
-        names = self.dm.dataset.classnames
-        check_classnames(names, published=bool(getattr(dataset_class(self.cfg), "sources", ())))
-        for line in remarks_on_names(names):
-            print(line)
-
-    def register_learner(self):
-        """Give the learner an optimiser and a schedule, and the engine all three; replaces an earlier learner."""
-        self.learner.to(self.device)
-        self.check_image_side()
-        self.optim = build_optimizer(self.learner, self.cfg.OPTIM, param_groups=self.param_groups())
-        self.sched = self.build_schedule()
-        for registry in (self._models, self._optims, self._scheds):
-            registry.pop(self.model_name, None)
-        self.register_model(self.model_name, self.learner, self.optim, self.sched)
-
-    def build_schedule(self):
-        return build_lr_scheduler(self.optim, self.cfg.OPTIM)
-
-    def param_groups(self) -> list[dict[str, Any]] | None:
-        """Optimiser groups, where parameters have different learning rates; None for one group."""
-        return None
-
-    def made_from(self):
-        weights = self.clip.weights
-        found = {
-            "weights of CLIP": f"sha256 {weights['state_sha256']}",
-            "computed in": str(self.clip.dtype).removeprefix("torch."),
-        }
-        if "config_sha256" in weights:
-            found["configuration of CLIP"] = f"sha256 {weights['config_sha256']}"
-        return found
-
-    def weights_record(self):
-        return self.clip.weights
-
     def check_parallel(self):
         """UserError for a method that several processes can't share: one that handles whole batches itself."""
         hooks = ("parse_batch_train", "parse_batch_test", "forward_backward", "model_inference", "run_epoch", "test")
@@ -225,24 +153,3 @@ class PromptTrainer(TextSide, ImageSide, KeepsFeatures, Prediction, TrainerX):
     def test(self, split=None):
         self._prepared = None  # it may count what an evaluation sees
         return super().test(split)
-
-    def adapt_state_dict(self, name: str, state_dict: dict[str, Any]) -> dict[str, Any]:
-        """Entries of a published checkpoint under our names; its frozen entries (CLIP, tokens of classes) are dropped."""
-        found = {}
-        for entry, value in state_dict.items():
-            for pattern, ours in self.published_names.items():
-                if match := re.fullmatch(pattern, entry):
-                    found[ours(match) if callable(ours) else match.expand(ours)] = value
-        return found or {entry: value for entry, value in state_dict.items() if not entry.startswith("token_")}
-
-    def load_model(self, directory: str, epoch: int | None = None) -> None:
-        self._prepared = None
-        if self.learner is not None:
-            super().load_model(directory, epoch)
-
-    def resume_model_if_exist(self, directory):
-        self._prepared = None
-        epochs = super().resume_model_if_exist(directory)
-        if parallel.from_main(epochs) != epochs:
-            raise UserError(f"the processes of this run don't see the same checkpoints in {directory}")
-        return epochs

@@ -115,7 +115,7 @@ def run(job, folder):
     found = {}
     for number, (name, case) in enumerate(CASES.items()):
         out = Path(folder) / str(number)
-        with mock.patch("learning.trainer.load_clip", load_in_fp64):
+        with mock.patch("learning.building.load_clip", load_in_fp64):
             trainer = make_trainer(job, out, *case)
         if trainer.learner is not None:
             trainer.learner.double()

@@ -12,18 +12,17 @@ import torch.nn.functional as F
 from basics import UserError
 from basics.hashes import digest
 from dassl.engine import TRAINER_REGISTRY
-from learning import ImageLearning, PromptTrainer
-from prompting import soft_parts, template_programs, unit, word_parts, word_programs
+from learning import ImageLearning
+from prompting import soft_parts, word_parts
 
 from . import losses, parts
+from .experts import Experts
 from .routing import RouterUse, TrainingEntropies
 from .routing import lines as routing_lines
 
-PARTIAL_PLANS = 64  # plans of chosen experts that are kept
-
 
 @TRAINER_REGISTRY.register()
-class MoCoOp(PromptTrainer):
+class MoCoOp(Experts):
     """Classification loss + λ1 · router loss + λ2 · text loss (Eq. 10) on a top-k mixture of soft prompts."""
 
     section = "MOCOOP"
@@ -69,17 +68,6 @@ class MoCoOp(PromptTrainer):
         blocks = self.clip.image_blocks if o.TUNE_LAYERNORM else []
         return parts.MixtureLearner(self.clip.text.embed(flat), len(groups), self.clip.embed_dim, o.CORRECTION, blocks)
 
-    def experts_plan(self, readouts):
-        """Plan of all experts for several (class names, with full stop?) lists, which share each expert's prefix."""
-        programs, offset = [], 0
-        programs_of = word_programs if self.options.CONTEXT_COUNT == "words" else template_programs
-        for group, length in zip(self.groups, self.ctx_lengths):
-            args = (self.clip.text.context_length,)
-            template = group.templates[0]
-            programs.append([p for names, stop in readouts for p in programs_of(template, names, offset, stop, *args)])
-            offset += length
-        return self.plan(programs)
-
     def param_groups(self):
         norms = list(self.learner.norms.parameters())
         if not norms:
@@ -89,42 +77,8 @@ class MoCoOp(PromptTrainer):
 
     # -- features ------------------------------------------------------------------------------------------------------------
 
-    def expert_features(self, plan):
-        """Unit text features [G, C, E] of every expert, the correction added where there is one."""
-        if self.learner.correction is None:
-            return self.encode(plan, self.learner.ctx)
-        return unit(self.encode(plan, self.learner.ctx, raw=True) + self.learner.correction)
-
     def text_features(self):
         return self.expert_features(self.class_plan)
-
-    def features_for(self, plan, scores):
-        """``expert_features`` of what a training batch with router scores [B, G] needs: zeros for experts left out.
-
-        Without a text loss, experts that no image chose have weight 0 and no gradient: leaving them out changes nothing.
-        """
-        if self.options.TEXT_LOSS != "none" and not self.leaves_out:
-            return self.expert_features(plan)
-        chosen = scores.topk(self.options.TOP_K, dim=-1).indices.unique().tolist()
-        if len(chosen) == len(self.groups):
-            return self.expert_features(plan)
-        features = self.expert_features(self.part_of(plan, tuple(chosen)))
-        every = features.new_zeros(len(self.groups), *features.shape[1:])
-        return every.index_copy(0, torch.tensor(chosen, device=self.device), features)
-
-    @property
-    def leaves_out(self):
-        """Whether training batches are so small that the released code leaves experts out."""
-        return self.cfg.DATALOADER.TRAIN_X.BATCH_SIZE < self.options.CHOSEN_BELOW
-
-    def part_of(self, plan, chosen):
-        """Plan of the chosen experts alone; the latest are kept."""
-        key = id(plan), chosen
-        if key not in self._partial_plans:
-            if len(self._partial_plans) >= PARTIAL_PLANS:
-                self._partial_plans.pop(next(iter(self._partial_plans)))
-            self._partial_plans[key] = self.plan([plan.programs[g] for g in chosen])
-        return self._partial_plans[key]
 
     def prepare(self):
         features = self.text_features()
@@ -141,29 +95,6 @@ class MoCoOp(PromptTrainer):
         return scale * losses.mixture_cosine(image_features, features, weights, gram if self.options.RENORMALISE else None)
 
     # -- loss ----------------------------------------------------------------------------------------------------------------
-
-    def training_targets(self):
-        """What the losses compare with, computed when training first asks for it."""
-        if self._targets is None:
-            o, seen = self.options, self.dm.dataset.classnames
-            every = list(getattr(self.dm.dataset, "all_classnames", seen)) if o.TEXT_CLASSES == "all" else list(seen)
-            hard = [self.hard_features(g.templates, every) for g in self.groups]  # G tensors [I, C, E]
-            rows = torch.tensor([every.index(name) for name in seen], device=self.device)
-            if o.FULL_STOP or every == list(seen):  # one read-out: classification takes the rows of the training classes
-                plan, class_rows, text_rows = self.experts_plan([(every, o.FULL_STOP)]), rows, slice(None)
-            else:  # two read-outs of the same prefixes
-                plan = self.experts_plan([(every, True), (seen, False)])
-                class_rows, text_rows = slice(len(every), None), slice(0, len(every))
-            self._targets = parts.Targets(
-                hard=hard,
-                prototypes=unit(torch.stack([h.mean(dim=0) for h in hard])),
-                means=unit(torch.stack([h[:, rows].mean(dim=(0, 1)) for h in hard])),
-                seen=rows,
-                plan=plan,
-                class_rows=class_rows,
-                text_rows=text_rows,
-            )
-        return self._targets
 
     def loss(self, image_features, labels):
         o, targets = self.options, self.training_targets()

@@ -1,0 +1,48 @@
+"""What a method's checkpoints and records say of CLIP, and how published checkpoints are read."""
+
+import re
+from typing import Any
+
+from basics import UserError
+from dassl.utils import parallel
+
+
+class Checkpoints:
+    """Part of PromptTrainer."""
+
+    weights_of_a_model: tuple[str, ...] = ("weights of CLIP", "configuration of CLIP")
+    published_names: dict[str, Any] = {}  # {pattern of an entry of a published checkpoint: our name, or function of the match}
+
+    def made_from(self):
+        weights = self.clip.weights
+        found = {
+            "weights of CLIP": f"sha256 {weights['state_sha256']}",
+            "computed in": str(self.clip.dtype).removeprefix("torch."),
+        }
+        if "config_sha256" in weights:
+            found["configuration of CLIP"] = f"sha256 {weights['config_sha256']}"
+        return found
+
+    def weights_record(self):
+        return self.clip.weights
+
+    def adapt_state_dict(self, name: str, state_dict: dict[str, Any]) -> dict[str, Any]:
+        """Entries of a published checkpoint under our names; its frozen entries (CLIP, tokens of classes) are dropped."""
+        found = {}
+        for entry, value in state_dict.items():
+            for pattern, ours in self.published_names.items():
+                if match := re.fullmatch(pattern, entry):
+                    found[ours(match) if callable(ours) else match.expand(ours)] = value
+        return found or {entry: value for entry, value in state_dict.items() if not entry.startswith("token_")}
+
+    def load_model(self, directory: str, epoch: int | None = None) -> None:
+        self._prepared = None
+        if self.learner is not None:
+            super().load_model(directory, epoch)
+
+    def resume_model_if_exist(self, directory):
+        self._prepared = None
+        epochs = super().resume_model_if_exist(directory)
+        if parallel.from_main(epochs) != epochs:
+            raise UserError(f"the processes of this run don't see the same checkpoints in {directory}")
+        return epochs

@@ -1,0 +1,82 @@
+"""MoCoOp's text side: prompts and features of the experts, and what its losses compare them with."""
+
+import torch
+
+from learning import PromptTrainer
+from prompting import template_programs, unit, word_programs
+
+from . import parts
+
+PARTIAL_PLANS = 64  # plans of chosen experts that are kept
+
+
+class Experts(PromptTrainer):
+    """G experts, C classes, E width of the common space; ``groups`` and ``ctx_lengths`` are set with the learner."""
+
+    def experts_plan(self, readouts):
+        """Plan of all experts for several (class names, with full stop?) lists, which share each expert's prefix."""
+        programs, offset = [], 0
+        programs_of = word_programs if self.options.CONTEXT_COUNT == "words" else template_programs
+        for group, length in zip(self.groups, self.ctx_lengths):
+            args = (self.clip.text.context_length,)
+            template = group.templates[0]
+            programs.append([p for names, stop in readouts for p in programs_of(template, names, offset, stop, *args)])
+            offset += length
+        return self.plan(programs)
+
+    def expert_features(self, plan):
+        """Unit text features [G, C, E] of every expert, the correction added where there is one."""
+        if self.learner.correction is None:
+            return self.encode(plan, self.learner.ctx)
+        return unit(self.encode(plan, self.learner.ctx, raw=True) + self.learner.correction)
+
+    def features_for(self, plan, scores):
+        """``expert_features`` of what a training batch with router scores [B, G] needs: zeros for experts left out.
+
+        Without a text loss, experts that no image chose have weight 0 and no gradient: leaving them out changes nothing.
+        """
+        if self.options.TEXT_LOSS != "none" and not self.leaves_out:
+            return self.expert_features(plan)
+        chosen = scores.topk(self.options.TOP_K, dim=-1).indices.unique().tolist()
+        if len(chosen) == len(self.groups):
+            return self.expert_features(plan)
+        features = self.expert_features(self.part_of(plan, tuple(chosen)))
+        every = features.new_zeros(len(self.groups), *features.shape[1:])
+        return every.index_copy(0, torch.tensor(chosen, device=self.device), features)
+
+    @property
+    def leaves_out(self):
+        """Whether training batches are so small that the released code leaves experts out."""
+        return self.cfg.DATALOADER.TRAIN_X.BATCH_SIZE < self.options.CHOSEN_BELOW
+
+    def part_of(self, plan, chosen):
+        """Plan of the chosen experts alone; the latest are kept."""
+        key = id(plan), chosen
+        if key not in self._partial_plans:
+            if len(self._partial_plans) >= PARTIAL_PLANS:
+                self._partial_plans.pop(next(iter(self._partial_plans)))
+            self._partial_plans[key] = self.plan([plan.programs[g] for g in chosen])
+        return self._partial_plans[key]
+
+    def training_targets(self):
+        """What the losses compare with, computed when training first asks for it."""
+        if self._targets is None:
+            o, seen = self.options, self.dm.dataset.classnames
+            every = list(getattr(self.dm.dataset, "all_classnames", seen)) if o.TEXT_CLASSES == "all" else list(seen)
+            hard = [self.hard_features(g.templates, every) for g in self.groups]  # G tensors [I, C, E]
+            rows = torch.tensor([every.index(name) for name in seen], device=self.device)
+            if o.FULL_STOP or every == list(seen):  # one read-out: classification takes the rows of the training classes
+                plan, class_rows, text_rows = self.experts_plan([(every, o.FULL_STOP)]), rows, slice(None)
+            else:  # two read-outs of the same prefixes
+                plan = self.experts_plan([(every, True), (seen, False)])
+                class_rows, text_rows = slice(len(every), None), slice(0, len(every))
+            self._targets = parts.Targets(
+                hard=hard,
+                prototypes=unit(torch.stack([h.mean(dim=0) for h in hard])),
+                means=unit(torch.stack([h[:, rows].mean(dim=(0, 1)) for h in hard])),
+                seen=rows,
+                plan=plan,
+                class_rows=class_rows,
+                text_rows=text_rows,
+            )
+        return self._targets
