@@ -1,74 +1,72 @@
 """Which configuration file each method uses in each setting, and what it sets beside it."""
 
+import functools
+
+import yaml
+
 from basics import UserError
 from reproduce.facts import PROJECT, choices, is_builtin, is_imagenet
 
 ZEROSHOT_TRAINERS = ("ZeroshotCLIP", "ZeroshotCLIP2")
 
-# Beside each row: where the published recipe is written.
-VIT_B16 = {  # base-to-new and cross-dataset
-    "ZeroshotCLIP": "vit_b16",  # repository CoOp, scripts/coop/zeroshot.sh
-    "ZeroshotCLIP2": "vit_b16",  # the same
-    "LinearProbe": "vit_b16",  # ours: CoOp's lpclip/ is for few-shot RN50
-    "CoOp": "vit_b16_ctxv1",  # repository CoOp, scripts/cocoop/base2new_train.sh: 200 epochs
-    "CoCoOp": "vit_b16_c4_ep10_batch1_ctxv1",  # repository CoOp, scripts/cocoop/base2new_train.sh and xd_train.sh
-    "KgCoOp": "vit_b16_ep100_ctxv1",  # repository KgCoOp, scripts/base2new_train.sh and xd_train.sh: ImageNet too
-    "ProGrad": "vit_b16_ep100",  # repository Prompt-align, scripts/base2new_train_prograd.sh, RN50 and 4 shots there
-    "MoCoOp": "vit_b16",  # the paper, section 4: as CoOp
-}
-VIT_B16_IMAGENET = {  # 50 epochs
-    "CoOp": "vit_b16_ep50_ctxv1",  # repository CoOp, scripts/cocoop/base2new_train.sh and xd_train.sh
-    "ProGrad": "vit_b16_ep50",  # repository Prompt-align, README: "rn50_ep50" in place of "rn50_ep100"
-    "MoCoOp": "vit_b16_ep50",  # as CoOp
-}
-RN50 = {  # few-shot, where the length of training doesn't depend on the shots; CoOp, ProGrad, MoCoOp: see FEWSHOT_EPOCHS
-    "ZeroshotCLIP": "rn50",  # repository CoOp, scripts/coop/zeroshot.sh
-    "ZeroshotCLIP2": "rn50",  # the same
-    "LinearProbe": "rn50",  # repository CoOp, lpclip/
-    "KgCoOp": "rn50_ep100",  # the repository KgCoOp has this file only, and no few-shot script for RN50
-}
-# CoOp: repository CoOp, COOP.md (ImageNet: 50 epochs at any number of shots). ProGrad: repository Prompt-align, README.
-# MoCoOp: as CoOp.
-FEWSHOT_EPOCHS = {1: "rn50_ep50", 2: "rn50_ep100", 4: "rn50_ep100", 8: "rn50", 16: "rn50"}  # rn50: 200 epochs
+SETTINGS = ("base2new", "fewshot", "zeroshot", "crossdataset")
+CONDITIONS = ("recipe", "setting", "datasets", "imagenet", "builtin", "shots")
 
 
-def default_cfg(trainer, dataset, setting, shots):
-    """Stem of the method's YAML file in the published recipe.
+@functools.cache
+def rules_of(trainer):
+    """The method's rules: ``configs/recipes/<method>.yaml``, or ``default.yaml`` there.
 
-    setting: base2new, fewshot, zeroshot or crossdataset. Few-shot prompts train 50 epochs at 1 shot and on
-    ImageNet, 100 at 2 and 4, 200 at others (nobody published those between).
+    A rule's conditions (``recipe``, ``setting``, ``datasets``, ``imagenet``, ``builtin``, ``shots``) must all hold; those that
+    it leaves out hold always. ``file`` is the stem of the method's YAML file: the first rule that fits and has one decides.
+    ``set`` holds the settings beside it: of all rules that fit. ``source`` says where that is written.
     """
-    if is_builtin(dataset):
-        return "builtin"
-    if setting == "fewshot":
-        if trainer in RN50:
-            return RN50[trainer]
-        return "rn50_ep50" if is_imagenet(dataset) else FEWSHOT_EPOCHS.get(shots, "rn50")
-    if is_imagenet(dataset) and trainer in VIT_B16_IMAGENET:
-        return VIT_B16_IMAGENET[trainer]
-    return VIT_B16.get(trainer, "vit_b16")
+    folder = PROJECT / "configs" / "recipes"
+    file = folder / f"{trainer}.yaml"
+    file = file if file.is_file() else folder / "default.yaml"
+    rules = yaml.safe_load(file.read_text(encoding="utf-8"))
+    for rule in rules:
+        unknown = rule.keys() - {"file", "set", "source", *CONDITIONS}
+        if unknown or "source" not in rule or not rule.keys() & {"file", "set"}:
+            raise UserError(f"{file}: the rule {rule} {f'has the unknown key {min(unknown)}' if unknown else 'is not complete'}")
+    return rules
+
+
+def _fits(rule, recipe, dataset, setting, shots):
+    """Whether a rule's conditions hold; on built-in sets those without ``builtin`` don't."""
+    wanted = rule.get("shots", shots)
+    from_on = isinstance(wanted, str) and int(wanted.removesuffix("+"))
+    settings = rule.get("setting", setting)
+    return (
+        rule.get("recipe", recipe) == recipe
+        and setting in (settings if isinstance(settings, list) else [settings])
+        and dataset in rule.get("datasets", [dataset])
+        and rule.get("imagenet", is_imagenet(dataset)) == is_imagenet(dataset)
+        and rule.get("builtin", False) == is_builtin(dataset)
+        and (shots >= from_on if from_on else wanted == shots or shots in wanted)
+    )
 
 
 def recipe_cfg(recipe, trainer, dataset, setting, shots):
-    """`default_cfg` of the paper's recipe; MoCoOp's file that follows the released code for the recipe `released`."""
-    cfg = default_cfg(trainer, dataset, setting, shots)
-    if recipe == "paper" or trainer != "MoCoOp":
-        return cfg
-    if cfg == "builtin":
-        return "builtin_released"
-    if is_imagenet(dataset) and setting != "fewshot":
-        return "vit_b16_ep10_released"  # the released code's file for ImageNet
-    return cfg.split("_ep")[0] + "_ep50_released"
+    """Stem of the method's YAML file in the ``paper`` recipe, or in that of MoCoOp's ``released`` code.
+
+    setting: one of SETTINGS. Methods with one recipe have it under both names.
+    """
+    for rule in rules_of(trainer):
+        if "file" in rule and _fits(rule, recipe, dataset, setting, shots):
+            return rule["file"]
+    return "builtin"
+
+
+def default_cfg(trainer, dataset, setting, shots):
+    """Stem of the method's YAML file in the published recipe."""
+    return recipe_cfg("paper", trainer, dataset, setting, shots)
 
 
 def recipe_opts(trainer, dataset, setting, shots):
-    """KEY VALUE pairs that the published recipe sets beside its file; the user's own come after and win.
-
-    ProGrad: repository Prompt-align, README, "Few-shot setting".
-    """
-    if trainer == "ProGrad" and setting == "fewshot" and shots >= 8 and dataset in ("oxford_flowers", "dtd", "eurosat"):
-        return ("LOSS.LAMBDA", "0.8")
-    return ()
+    """KEY VALUE pairs that the published recipe sets beside its file; the user's own come after and win."""
+    fitting = [rule["set"] for rule in rules_of(trainer) if "set" in rule and _fits(rule, "paper", dataset, setting, shots)]
+    return tuple(str(word) for pairs in reversed(fitting) for pair in pairs.items() for word in pair)
 
 
 def method_names():
@@ -89,5 +87,10 @@ def trainer_file(trainer, cfg):
     path = method_folder(trainer) / f"{cfg}.yaml"
     if not path.is_file():
         names = sorted(p.stem for p in path.parent.glob("*.yaml"))
+        if cfg == "builtin":
+            raise UserError(
+                f"{trainer} doesn't run on the built-in benchmark: it learns inside a vision transformer, and the built-in "
+                f"model's image encoder is a ResNet (for a model of your own: CFG=… MODEL.BACKBONE.NAME …){choices(cfg, names)}"
+            )
         raise UserError(f"CFG={cfg}: no file {path}{choices(cfg, names)}")
     return path

@@ -184,9 +184,29 @@ def test_zeroshot_in_base_to_new_only_evaluates(tmp_path):
         assert "--eval-only" in command and "--model-dir" not in command
 
 
+INSIDE_A_VIT = ("MaPLe", "VPT", "PromptSRC", "MultiModalAdapter", "MMRL")  # the built-in model is a ResNet
+
+
 @pytest.mark.parametrize("trainer", sorted(p.name for p in (recipes.PROJECT / "configs" / "trainers").iterdir()))
 @pytest.mark.parametrize("dataset", ["eurosat", "imagenet", "letters"])
 def test_every_default_cfg_is_a_file(trainer, dataset):
     few_shot = [("fewshot", shots) for shots in (1, 4, 16) if trainer != "CoCoOp"]  # which has no few-shot recipe
     for setting, shots in [("base2new", 16), ("crossdataset", 16), *few_shot]:
-        assert recipes.trainer_file(trainer, recipes.default_cfg(trainer, dataset, setting, shots)).is_file()
+        cfg = recipes.default_cfg(trainer, dataset, setting, shots)
+        if cfg == "builtin" and trainer in INSIDE_A_VIT:
+            with pytest.raises(UserError, match=f"{trainer} doesn't run on the built-in benchmark"):
+                recipes.trainer_file(trainer, cfg)
+        else:
+            assert recipes.trainer_file(trainer, cfg).is_file()
+
+
+def test_rules_of_recipes():
+    opts = recipes.recipe_opts
+    assert opts("ProGrad", "dtd", "fewshot", 8) == opts("ProGrad", "dtd", "fewshot", 16) == ("LOSS.LAMBDA", "0.8")
+    assert opts("ProGrad", "dtd", "fewshot", 4) == opts("ProGrad", "dtd", "base2new", 16) == ()
+    assert opts("TCP", "sun397", "base2new", 16) == ("OPTIM.MAX_EPOCH", "25")
+    assert opts("MMRL", "eurosat", "base2new", 16)[-4:] == ("TRAINER.MMRL.REG_WEIGHT", "0.01", "TRAINER.MMRL.REP_DIM", "2048")
+    assert opts("MMRL", "eurosat", "crossdataset", 16) == ("TASK", "CD")
+    assert recipes.default_cfg("CoOp", "eurosat", "fewshot", 3) == "rn50"
+    assert recipes.recipe_cfg("released", "MoCoOp", "letters", "base2new", 16) == "builtin_released"
+    assert recipes.default_cfg("NoSuch", "eurosat", "base2new", 16) == "vit_b16"
