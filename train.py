@@ -113,13 +113,17 @@ def reset_cfg(cfg, args):
             node[leaf] = tuple(value) if isinstance(value, list) else value
 
 
-def setup_cfg(args):
-    """Defaults, dataset file, method file, options, KEY VALUE pairs, in this order; checked and frozen."""
-    from dassl.config import check, get_cfg_default
-    from trainers import extend_cfg
+def setup_cfg(args, extend=None):
+    """Defaults, dataset file, method file, options, KEY VALUE pairs, in this order; checked and frozen.
 
+    extend: adds the methods' keys to the defaults, in place of ``trainers.extend_cfg``.
+    """
+    from dassl.config import check, get_cfg_default
+
+    if extend is None:
+        from trainers import extend_cfg as extend
     cfg = get_cfg_default()
-    extend_cfg(cfg)
+    extend(cfg)
     if args.dataset_config_file:
         cfg.merge_from_file(args.dataset_config_file)
     if args.config_file:

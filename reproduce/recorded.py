@@ -6,6 +6,7 @@ from pathlib import Path
 
 from basics import UserError
 from basics.identity import FILES, deciding, describe, differences, flatten
+from reproduce import defaults
 from reproduce.runs import Run, read_result
 
 
@@ -64,7 +65,8 @@ def wanted(run):
 def _settings(run):
     import train  # which reads the files as the run itself does
 
-    return _with_files(train.setup_cfg(train.build_parser().parse_args(run.words())))
+    known = run.trainer in defaults.read()["methods"]  # another one's keys are known to its own module alone
+    return _with_files(train.setup_cfg(train.build_parser().parse_args(run.words()), defaults.extend_cfg if known else None))
 
 
 def _with_files(config):

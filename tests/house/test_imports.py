@@ -20,7 +20,10 @@ MAY_IMPORT = {  # package or top-level module: those of ours that it may import
     "models": ("basics", "datasets"),
     "benchmarks": ("basics", "dassl", "datasets", "prompting", "learning", "trainers", "inference", "reproduce", "train"),
 }
-COMMANDS = {"datasets.check": ("prompting",)}  # programs inside a package: what they may import beside it
+COMMANDS = {
+    "datasets.check": ("prompting",),
+    "reproduce.defaults": ("trainers",),
+}  # programs inside a package: what they may import beside it
 WITHOUT_TORCH = ("basics", "datasets", "inference", "reproduce", "train", "predict")  # when they are imported
 HEAVY = {"torch", "torchvision", "open_clip", "ray", "matplotlib", "pandas", "scipy", "sklearn", "tensorboard"}
 TYPE_CHECKING = "TYPE_CHECKING"

@@ -1,0 +1,66 @@
+"""Defaults of the methods' keys as data, so that what a run's settings should be is known without loading torch.
+
+python -m reproduce.defaults     # writes defaults.json anew, after a method's keys have changed (a test compares)
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from basics import program, write_text
+from dassl.config import CfgNode, get_cfg_default
+
+FILE = Path(__file__).with_name("defaults.json")
+
+
+def added(extend: Any) -> dict[str, Any]:
+    """What a function such as ``trainers.extend_cfg`` adds to the engine's defaults, as nested plain values."""
+    cfg = get_cfg_default()
+    engine = plain(cfg)
+    extend(cfg)
+    return without(plain(cfg), engine)
+
+
+def plain(node: Any) -> Any:
+    return {key: plain(value) for key, value in node.items()} if isinstance(node, dict) else node
+
+
+def without(whole: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
+    """The entries of nested dictionaries that ``known`` doesn't have."""
+    rest = {key: without(value, known[key]) if key in known else value for key, value in whole.items() if isinstance(value, dict)}
+    values = {key: value for key, value in whole.items() if not isinstance(value, dict) and key not in known}
+    return {key: value for key, value in (rest | values).items() if value != {} or key not in known}
+
+
+def read() -> dict[str, Any]:
+    """{"methods": names of the registered methods, "keys": nested defaults}"""
+    return json.loads(FILE.read_text(encoding="utf-8"))
+
+
+def extend_cfg(cfg: Any) -> None:
+    """Add the methods' keys to a default configuration, without the checks that their declarations have."""
+
+    def add(node, values):
+        for key, value in values.items():
+            if isinstance(value, dict):
+                if key not in node:
+                    node[key] = CfgNode()
+                add(node[key], value)
+            else:
+                node[key] = value
+
+    add(cfg, read()["keys"])
+
+
+def write() -> None:
+    """Write defaults.json anew."""
+    import trainers
+    from dassl.engine import TRAINER_REGISTRY
+
+    found = {"methods": sorted(TRAINER_REGISTRY.registered_names()), "keys": added(trainers.extend_cfg)}
+    write_text(json.dumps(found, indent=1) + "\n", FILE)
+
+
+if __name__ == "__main__":
+    sys.exit(program.as_process(write))
