@@ -26,13 +26,14 @@ PICKLED_DATUM = {
 }
 
 
-def sample_per_class(data, shots, rng):
+def sample_per_class(data, shots, rng, what="training"):
     """Draw `shots` items of every class.
 
     Args:
         data: list of Item.
         shots: items per class; a class with fewer is taken whole, without a draw.
         rng: a random.Random.
+        what: the split, for the log.
 
     Returns:
         List of Item, class by class in order of first appearance.
@@ -41,7 +42,7 @@ def sample_per_class(data, shots, rng):
     chosen, groups = [], group_by_label(data)
     fewer = [items for items in groups.values() if len(items) < shots]
     if fewer:
-        print(f"WARNING: {len(fewer)} of {len(groups)} classes have fewer than {shots} images; all of theirs are taken")
+        print(f"WARNING: {len(fewer)} of {len(groups)} classes have fewer than {shots} {what} images; all of theirs are taken")
     for items in groups.values():
         chosen.extend(rng.sample(items, shots) if len(items) >= shots else items)
     return chosen
@@ -69,7 +70,7 @@ def fewshot(train, val, test, num_shots, seed, cache_dir, image_dir):
         print("Note: without a seed the few-shot sample is drawn at random, and not kept")
         rng = random.SystemRandom()
         train = sample_per_class(train, num_shots, rng)
-        return train, None if val is None else sample_per_class(val, min(num_shots, MAX_VAL_SHOTS), rng)
+        return train, None if val is None else sample_per_class(val, min(num_shots, MAX_VAL_SHOTS), rng, "validation")
     stem = os.path.join(cache_dir, f"shot_{num_shots}-seed_{seed}")
     if os.path.exists(stem + ".pkl"):
         return _read_published(stem + ".pkl", train, val, test, image_dir)
@@ -83,7 +84,7 @@ def fewshot(train, val, test, num_shots, seed, cache_dir, image_dir):
     train = sample_per_class(train, num_shots, rng)
     cache = {"version": 1, "shots": num_shots, "seed": seed, "split_sha256": digest, "train": to_entries(train, image_dir)}
     if val is not None:
-        val = sample_per_class(val, min(num_shots, MAX_VAL_SHOTS), rng)
+        val = sample_per_class(val, min(num_shots, MAX_VAL_SHOTS), rng, "validation")
         cache["val"] = to_entries(val, image_dir)
     cache["sample_sha256"] = sample_digest(cache)
     if keep(cache, path):

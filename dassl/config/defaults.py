@@ -184,8 +184,8 @@ def _optim():
     decay = {"low": 0.0, "below": 1.0}
     return section(
         NAME=key("adam", "the optimiser", choices=("adam", "amsgrad", "sgd", "rmsprop", "radam", "adamw")),
-        LR=key(0.0003, "learning rate", above=0.0, high=1000.0),
-        WEIGHT_DECAY=key(5e-4, "weight decay", low=0.0, high=1000.0),
+        LR=key(0.0003, "learning rate", above=0.0, high=100.0),
+        WEIGHT_DECAY=key(5e-4, "weight decay", low=0.0, high=100.0),
         MOMENTUM=key(0.9, "momentum", **decay, reader="sgd, rmsprop"),
         SGD_DAMPNING=key(0.0, "dampening of the momentum", low=0.0, high=1.0, reader="sgd"),
         SGD_NESTEROV=key(False, "Nesterov's momentum", reader="sgd"),
@@ -202,8 +202,8 @@ def _optim():
         MAX_EPOCH=key(10, "epochs of the training", low=1),
         WARMUP_EPOCH=key(-1, "epochs of the warm-up, fewer than MAX_EPOCH; 0 or -1: none", low=-1),
         WARMUP_TYPE=key("linear", "learning rate of the warm-up", choices=("constant", "linear")),
-        WARMUP_CONS_LR=key(1e-5, "learning rate of a constant warm-up", above=0.0, high=1000.0),
-        WARMUP_MIN_LR=key(1e-5, "learning rate that a linear warm-up starts at", above=0.0, high=1000.0),
+        WARMUP_CONS_LR=key(1e-5, "learning rate of a constant warm-up", above=0.0, high=100.0),
+        WARMUP_MIN_LR=key(1e-5, "learning rate that a linear warm-up starts at", above=0.0, high=100.0),
         WARMUP_RECOUNT=key(True, "the schedule starts after the warm-up, rather than having run through it"),
     )  # fmt: skip
 

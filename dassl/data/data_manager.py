@@ -105,6 +105,9 @@ class DataManager:
 
         self.dataset = dataset
         self._num_classes = dataset.num_classes
+        for name in ("SOURCE_DOMAINS", "TARGET_DOMAINS"):
+            if cfg.DATASET[name] and not getattr(dataset, "domains", ()):
+                print(f"WARNING: DATASET.{name} {cfg.DATASET[name]} has no effect: {cfg.DATASET.NAME} names no domains")
         if dataset.num_classes == 1:
             print(f"WARNING: there is one class only ({dataset.classnames[0]}): every prediction is right")
         self._num_source_domains = len(cfg.DATASET.SOURCE_DOMAINS)

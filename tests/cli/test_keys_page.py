@@ -19,7 +19,7 @@ def test_page_is_current():
 
 def test_some_keys(capsys):
     assert train.main(["--keys", "warmup_cons"]) == 0
-    line = "- `OPTIM.WARMUP_CONS_LR` = 1e-05: learning rate of a constant warm-up. A number above 0 and at most 1000.\n"
+    line = "- `OPTIM.WARMUP_CONS_LR` = 1e-05: learning rate of a constant warm-up. A number above 0 and at most 100.\n"
     assert capsys.readouterr().out == line
     assert train.main(["--keys", "no such thing"]) == 2
 

@@ -279,4 +279,4 @@ def test_images_beside_class_folders(parted, build, capsys):
 
 def test_fewer_images_than_shots(photos, build, capsys):
     assert len(build("ImageFolder", FOLDER="photos", NUM_SHOTS=16).train_x) == 15
-    assert "WARNING: 3 of 3 classes have fewer than 16 images; all of theirs are taken" in capsys.readouterr().out
+    assert "WARNING: 3 of 3 classes have fewer than 16 training images; all of theirs are taken" in capsys.readouterr().out

@@ -36,7 +36,7 @@ def test_defaults_are_allowed_and_every_key_is_declared():
 
 
 @pytest.mark.parametrize("pairs, words", [
-    (("OPTIM.LR", "-1"), "OPTIM.LR -1.0: must be a number above 0 and at most 1000 (learning rate)"),
+    (("OPTIM.LR", "-1"), "OPTIM.LR -1.0: must be a number above 0 and at most 100 (learning rate)"),
     (("OPTIM.LR", "1e999"), "OPTIM.LR inf: must be a number above 0"),
     (("OPTIM.LR", "1" + 400 * "0"), "OPTIM.LR takes a value of type float"),
     (("OPTIM.MOMENTUM", "1.0"), "at least 0 and below 1"),
