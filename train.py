@@ -229,7 +229,7 @@ def check_run_folder(args, cfg):
     from dassl.engine.run_folder import EVALUATION, TRAINING, check_folders
 
     if is_first() and cfg.TRAINER.NAME in TRAINER_REGISTRY.registered_names():
-        learns = TRAINER_REGISTRY.get(cfg.TRAINER.NAME).learns
+        learns = getattr(TRAINER_REGISTRY.get(cfg.TRAINER.NAME), "learns", True)
         check_folders(cfg, TRAINING if learns and not args.eval_only else EVALUATION, args.fresh)
 
 

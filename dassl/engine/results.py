@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import torch
 
+from basics import UserError
 from basics.hashes import digest
 
 from ..evaluation import Classification
@@ -74,6 +75,9 @@ def write_results(trainer, evaluated, split, seconds, eval_only):
 
 def _metrics(evaluated, evaluator, num_classes):
     metrics = {name: float(value) for name, value in evaluated.items()}
+    wrong = [name for name, value in metrics.items() if not np.isfinite(value)]
+    if wrong:
+        raise UserError(f"{', '.join(wrong)} of the evaluation is not finite: there is nothing to record")
     if isinstance(evaluator, Classification):
         true, pred = evaluator.y_true, evaluator.y_pred
         metrics["total"] = len(true)

@@ -212,7 +212,8 @@ class RunFolder:
                 _check_kind(earlier, kind, self.folder)
                 longer = self._check(earlier, compared)
         earlier = earlier_run(self.folder)
-        self.finished = earlier.results if earlier and longer is None else None
+        there = earlier is not None and (kind == EVALUATION or earlier.epochs >= cfg.OPTIM.MAX_EPOCH)
+        self.finished = earlier.results if there and longer is None else None
         self.record = self._record(cfg, kind, parts, earlier, source, longer)
         if self.finished is None:
             if longer is not None and earlier and earlier.results:  # nobody may take the shorter run's for this one's

@@ -11,7 +11,7 @@ import torch.nn as nn
 from tqdm import tqdm
 
 from ..data import DataManager
-from ..evaluation import EVALUATOR_REGISTRY, build_evaluator
+from ..evaluation import EVALUATOR_REGISTRY, build_evaluator, check_finite
 from ..modeling import build_backbone, build_head
 from ..optim import build_lr_scheduler, build_optimizer
 from ..utils import (
@@ -260,7 +260,10 @@ class SimpleTrainer(TrainerBase):
         print(f"Evaluate on the *{split}* set")
         for batch in tqdm(data_loader, disable=not (sys.stderr.isatty() and parallel.is_main()), leave=False):
             input, label = self.parse_batch_test(batch)
-            self.evaluator.process(self.model_inference(input), label)
+            scores = self.model_inference(input)
+            if isinstance(scores, torch.Tensor):
+                check_finite(scores)  # here, too: evaluators may be others
+            self.evaluator.process(scores, label)
         results = self.evaluator.evaluate()
         for name, value in results.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch)
