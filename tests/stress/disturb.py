@@ -73,6 +73,22 @@ def kill_workers_at(name, number):
     _at(name, number, kill)
 
 
+def step_too_far(number):
+    """Let the optimiser's steps, from this one on, be as long as no setting allows."""
+    import torch
+
+    original, calls = torch.optim.SGD.step, [0]
+
+    def step(self, *args, **kwargs):
+        calls[0] += 1
+        if calls[0] >= number:
+            for group in self.param_groups:
+                group["lr"] = 1e37
+        return original(self, *args, **kwargs)
+
+    torch.optim.SGD.step = step
+
+
 def clock_jumps(seconds):
     """Let the wall clock jump by so many seconds, forth and back, whenever it is looked at."""
     original, looks = time.time, [0]
