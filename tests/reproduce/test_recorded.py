@@ -130,11 +130,12 @@ def test_runs_of_different_weights_or_images_are_said(out, capsys):  # noqa: F81
 @pytest.mark.parametrize("words, message", [
     (["1", "OPTIM.LR", "0.5"], r"differs in OPTIM.LR 0.02 \(now 0.5\)"),
     (["1", "OPTIM.LRR", "0.5"], "unknown key OPTIM.LRR .did you mean OPTIM.LR"),
-    (["1", "TRAINER.COOP.PREC", "fp8"], "PREC"),
+    (["1", "TRAINER.COOP.PREC", "fp8"], r"differs in TRAINER.COOP.PREC fp32 \(now fp8\)"),
 ])  # fmt: skip
 def test_scripts_refuse_a_finished_run_of_other_settings(out, monkeypatch, capsys, words, message):  # noqa: F811
     monkeypatch.setenv("TRAINER", "CoOp")
-    finish(out, Run("base2new_train", "letters", "CoOp", "builtin"), 70.0, config=recipe_config())
+    recorded_precision = {"TRAINER": {"COOP": {"PREC": "fp32"}}}
+    finish(out, Run("base2new_train", "letters", "CoOp", "builtin"), 70.0, config={**recipe_config(), **recorded_precision})
     assert main(["run", "base2new_train", "letters", "1"]) == 0
     assert "already finished" in capsys.readouterr().out
     assert main(["run", "base2new_train", "letters", *words]) == 2
