@@ -241,7 +241,7 @@ def test_non_finite_loss(method, data, tmp_path, said):
 
     out = tmp_path / "run"
     argv = world.command(method, data, out, "OPTIM.WARMUP_EPOCH", "1")
-    message = said(f"loss that is not finite, {method}", ends(argv, tmp_path, [(disturb.step_too_far, (5,))]))
+    message = said(f"loss that is not finite, {method}", ends(argv, tmp_path, [(disturb.step_too_far, (3,))]))
     words = r"is not finite \(infinite or NaN\) in epoch (\d), batch \d, at the learning rate \S*\d"
     found = re.search(words, message)
     assert found and f"The last good checkpoint is that of epoch {int(found[1]) - 1} in {out / 'resume'}." in message
