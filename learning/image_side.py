@@ -37,12 +37,21 @@ class ImageLearning(enum.Enum):
         return not self.takes_features
 
 
+def _depth(cls, name):
+    """How far up among its bases a class has an attribute from."""
+    return next(i for i, base in enumerate(cls.__mro__) if name in vars(base))
+
+
+def is_ours(cls, hook):
+    """Whether a method leaves a hook as this package has it."""
+    return cls.__mro__[_depth(cls, hook)].__module__.startswith(f"{__package__}.")
+
+
 def resolved_learning(trainer):
     """A trainer's declaration; ``UNDECLARED`` where a class below the declaring one handles images in another way."""
-    bases = type(trainer).__mro__
-    depth = {name: next(i for i, base in enumerate(bases) if name in vars(base)) for name in (*PIXEL_HOOKS, "image_learning")}
-    own = [name for name in PIXEL_HOOKS if not bases[depth[name]].__module__.startswith(f"{__package__}.")]
-    if any(depth[name] < depth["image_learning"] for name in own):
+    cls = type(trainer)
+    declared = _depth(cls, "image_learning")
+    if any(_depth(cls, hook) < declared for hook in PIXEL_HOOKS if not is_ours(cls, hook)):
         return ImageLearning.UNDECLARED
     return trainer.image_learning
 
@@ -71,7 +80,7 @@ class ImageSide:
         unproven = learning is ImageLearning.NOTHING and own and not self._image_side_checked
         with torch.set_grad_enabled(torch.is_grad_enabled() and (learning is not ImageLearning.NOTHING or unproven)):
             if parallel.world_size() > 1 and learning is not ImageLearning.NOTHING:
-                features = call_shared([self.learner], self.encode_image, images)
+                features = call_shared([self.learner, self.clip.visual], self.encode_image, images)
             else:
                 features = self.encode_image(images)
         if unproven and features.requires_grad:

@@ -7,33 +7,31 @@ they share at the front stays together.
 from dataclasses import dataclass, replace
 
 import torch
-from torch import nn
 
 from dassl.utils import parallel
 from prompting import Plan
 from prompting.insertions import NOTHING
 
 
-class _Call(nn.Module):
-    """A function as a module that owns the modules whose parameters it uses."""
-
-    def __init__(self, modules, function):
-        super().__init__()
-        self.used = nn.ModuleList(modules)
-        self.function = function
-
-    def forward(self, *args):
-        return self.function(*args)
-
-
 def call_shared(modules, function, *args):
     """``function(*args)``, which uses learned parameters of ``modules`` for this process' part of the work.
 
-    The gradient of each of these parameters is the sum of all processes' gradients.
+    The gradient of each of these parameters is the sum of all processes' gradients. Modules may have parameters, or modules, in
+    common.
     """
-    call = _Call([m for m in modules if m is not None], function)
-    learned = {name: parallel.shared(p) for name, p in call.named_parameters() if p.requires_grad}
-    return torch.func.functional_call(call, learned, args)
+    shares, replaced = {}, []
+    try:
+        for module in {id(m): m for root in modules if root is not None for m in root.modules()}.values():
+            for name, parameter in module._parameters.items():
+                if parameter is not None and parameter.requires_grad:
+                    replaced.append((module, name, parameter))
+                    if id(parameter) not in shares:
+                        shares[id(parameter)] = parallel.shared(parameter)
+                    module._parameters[name] = shares[id(parameter)]
+        return function(*args)
+    finally:
+        for module, name, parameter in replaced:
+            module._parameters[name] = parameter
 
 
 @dataclass

@@ -19,7 +19,7 @@ from dassl.utils import parallel
 
 from .building import Building
 from .checkpoints import Checkpoints
-from .image_side import ImageSide
+from .image_side import ImageSide, is_ours
 from .kept_features import KeepsFeatures, cache_folder
 from .keys import check_context
 from .prediction import Prediction
@@ -37,6 +37,7 @@ class PromptTrainer(TextSide, ImageSide, KeepsFeatures, Prediction, Building, Ch
     names_classes = True  # in prompts
     own_start = ""  # words that a context starts from whatever CTX_INIT says
     model_name = "prompt_learner"  # of the learner's folder in a run
+    rate_changes_by_step = False  # the schedule counts steps, not epochs
     max_norm = 0.0  # gradients are clipped to this norm; 0: not at all
 
     @staticmethod
@@ -103,7 +104,7 @@ class PromptTrainer(TextSide, ImageSide, KeepsFeatures, Prediction, Building, Ch
         image_features = self.batch_features(images)  # [B, E]
         loss, logits, parts = self.loss(image_features, labels)
         self.backward_and_update(loss, parts)
-        if self.batch_idx + 1 == self.num_batches:
+        if self.rate_changes_by_step or self.batch_idx + 1 == self.num_batches:
             self.update_lr()
         return {"loss": loss.item(), **{k: v.item() for k, v in parts.items()}, "acc": compute_accuracy(logits, labels)[0].item()}
 
@@ -138,7 +139,7 @@ class PromptTrainer(TextSide, ImageSide, KeepsFeatures, Prediction, Building, Ch
     def check_parallel(self):
         """UserError for a method that several processes can't share: one that handles whole batches itself."""
         hooks = ("parse_batch_train", "parse_batch_test", "forward_backward", "model_inference", "run_epoch", "test")
-        own = [hook for hook in hooks if getattr(type(self), hook) is not getattr(PromptTrainer, hook)]
+        own = [hook for hook in hooks if not is_ours(type(self), hook)]
         if own:
             raise UserError(
                 f"{type(self).__name__} has a {own[0]} of its own, so it runs in one process: start it "

@@ -29,6 +29,8 @@ class Insertions:
         beside: {layer: module} f(ln_1(x)), added to the block's output.
         after: {layer: module} f(x) in place of the block's output x.
         projections: {layer: {"q", "k", "v" or "o": module}} f(h), added to that projection of its input h.
+        unshared: a module changes equal rows of different prompts in different ways (dropout), so nothing that prompts have in
+            common may be computed once; the text tower then takes each prompt by itself.
         embedding: module, f(x) added to what the first layer gets: token embeddings without positions, or an image's tokens.
     """
 
@@ -38,6 +40,7 @@ class Insertions:
     after: dict = field(default_factory=dict)
     projections: dict = field(default_factory=dict)
     embedding: nn.Module | None = None
+    unshared: bool = False
 
     def __post_init__(self):
         unknown = {name for parts in self.projections.values() for name in parts} - set(PROJECTIONS)

@@ -86,6 +86,11 @@ class Plan:
         return len(self.index)
 
     @functools.cached_property
+    def longest(self):
+        """Length of the longest program."""
+        return max(len(program) for group in self.programs for program in group)
+
+    @functools.cached_property
     def inserted(self):
         """Rows [m] of the packed matrix that are learned vectors, and the numbers [m] of these vectors."""
         rows = (self.index >= len(self.token_ids)).nonzero().flatten()

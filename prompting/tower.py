@@ -15,6 +15,7 @@ from basics import UserError
 
 from .insertions import NOTHING, project, project_out
 from .packed_attention import PackedAttention
+from .reference import encode_reference
 
 MLP_ROWS = 4_096  # token positions that an MLP recomputes at a time
 
@@ -93,8 +94,7 @@ class TextTower(PackedAttention, nn.Module):
             [G, C, E] text features, not normalised; gradients flow to ``learned`` and to what is inserted.
 
         Raises:
-            UserError: an insertion in a layer that the tower doesn't have.
-            ValueError: inserted rows that the plan has no place for, or a place without rows.
+            UserError, ValueError: an insertion in a layer that the tower, or in a place that the plan, doesn't have.
         """
         insertions.check(len(self.blocks), "the text tower")
         if insertions.embedded_rows is not None:
@@ -102,6 +102,8 @@ class TextTower(PackedAttention, nn.Module):
         later = plan.later
         if missing := later.keys() - insertions.rows.keys():
             raise ValueError(f"the plan has other rows from layer {min(missing)} on, but none are given")
+        if insertions.unshared:
+            return encode_reference(self, plan, learned, insertions, plan.longest, checkpointing)
         x, first = self._below(plan, learned, insertions)  # [T, D]
         last = len(self.blocks) - 1
         for i in range(first, len(self.blocks)):

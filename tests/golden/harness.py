@@ -24,7 +24,8 @@ OUR_KEY = {
     "GATE_LOSS_WEIGHT": "LAMBDA_ROUTER", "ENABLE": None, "N_CTX": None, "CTX_INIT": None, "ENABLE_IMPLICIT_OP": None,
     "PRETRAINED_PROMPTS_DIR": None, "TRAIN_W": None, "GROUPS": None, "PROMPTS": None, "LASP_PROMPTS": None,
 }  # fmt: skip
-OUR_CONFIG = {  # released file: ours, and what it says otherwise
+OUR_CONFIG = {
+    "run_utils": ("vit_b16", []),  # released file: ours, and what it says otherwise
     "vit_b16_c4_ep10_batch1_cls_t2t_5_wcl_25_g1_b": ("vit_b16_ep10_released", []),
     "vit_b16_c4_ep10_batch1_cls_t2t_5_wcl_25_g1_b_imagenet": ("vit_b16_ep10_released", []),
     "vit_b16_c4_ep25_batch32_cls_t2t_5_wcl_25_g1_b_lr32": ("vit_b16_ep50_released", ["OPTIM.MAX_EPOCH", 25]),
@@ -38,7 +39,7 @@ EUROSAT = [
 
 
 LEFT_OUT = ("published", "quirks")  # folders without cases to run: files of other kinds, cases that a method needn't follow
-OWN_MODULE = {}  # {lineage: module} of cases that another module than test_golden runs
+OWN_MODULE = {"2sfs": "test_two_stage_golden"}  # {lineage: module} of cases that another module than test_golden runs
 
 
 def cases(folder, module="test_golden"):
@@ -112,7 +113,7 @@ def config(spec, weights, folder):
     file, changes = OUR_CONFIG.get(stem, (stem, []))
     cfg.merge_from_file(str(yaml_file(spec["trainer"], file)))
     cfg.merge_from_list(changes)
-    cfg.merge_from_list(our_options(spec["opts"]))
+    cfg.merge_from_list(lora_options(spec) if spec["trainer"] == "CLIPLoRA" else our_options(spec["opts"]))
     if "adam_eps" in spec.get("extra", {}):
         cfg.merge_from_list(["OPTIM.ADAM_EPS", spec["extra"]["adam_eps"]])
     if spec["trainer"] == "MoCoOp":
@@ -123,6 +124,32 @@ def config(spec, weights, folder):
     ])  # fmt: skip
     cfg.freeze()
     return cfg
+
+
+def base_config(trainer, stem, weights, folder, pairs):
+    """The configuration of our YAML file for 32 pixels on the CPU, with {key: value} pairs."""
+    cfg = get_cfg_default()
+    trainers.extend_cfg(cfg)
+    cfg.merge_from_file(str(yaml_file(trainer, stem)))
+    usual = {"TRAINER.NAME": trainer, "DATASET.NAME": "EuroSAT", "INPUT.SIZE": (32, 32), "MODEL.BACKBONE.PATH": weights,
+             "USE_CUDA": False, "OUTPUT_DIR": str(folder), "SEED": 1}  # fmt: skip
+    for key, value in {**usual, **pairs}.items():
+        cfg.merge_from_list([key, value])
+    cfg.freeze()
+    return cfg
+
+
+def lora_options(spec):
+    """Our options for a command line of CLIP-LoRA's."""
+    args = spec["args"]
+    masks = "masks" in spec["dropout"]
+    pairs = {
+        "INPUT.SIZE": (32, 32), "DATASET.NUM_SHOTS": args["shots"], "OPTIM.LR": args["lr"], "TRAINER.CLIPLORA.PREC": "fp32",
+        "TRAINER.CLIPLORA.ENCODER": args["encoder"], "TRAINER.CLIPLORA.PARAMS": args["params"],
+        "TRAINER.CLIPLORA.POSITION": args["position"], "TRAINER.CLIPLORA.R": args["r"], "TRAINER.CLIPLORA.ALPHA": args["alpha"],
+        "TRAINER.CLIPLORA.DROPOUT": args["dropout_rate"] if masks else 0.0, "TRAINER.CLIPLORA.ITERS_PER_SHOT": args["n_iters"],
+    }  # fmt: skip
+    return [word for pair in pairs.items() for word in pair]
 
 
 def our_options(opts):

@@ -5,10 +5,12 @@ gradients and five optimiser steps compared. Tolerances are those of an exact re
 """
 
 import json
+import zlib
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from tests.golden import tiny_clip
 from tests.golden.harness import DRIFT, Numbers, build, close, config, parametrise, weight_file
@@ -142,9 +144,40 @@ FIRST_LOSSES = {
 }  # fmt: skip
 
 
+class Mask(nn.Module):
+    """The portable dropout mask of a step and a module: positions come first in it."""
+
+    def __init__(self, trainer, name, rate):
+        super().__init__()
+        self.trainer, self.name, self.rate = [trainer], name, rate
+
+    def forward(self, x):  # [N, L, D]
+        if not self.training:
+            return x
+        step, (N, L, D) = self.trainer[0].sched.last_epoch, x.shape
+        positions = 77 if not self.name.startswith("visual.") else L
+        rng = np.random.Generator(np.random.PCG64(zlib.crc32(f"dropout:{step}:{self.name}".encode())))
+        kept = torch.from_numpy(rng.random((positions, N, D)) >= self.rate)[:L].transpose(0, 1)
+        return x * kept / (1 - self.rate)
+
+
+def use_portable_masks(trainer):
+    for name, module in trainer.learner.named_modules():
+        if hasattr(module, "dropout"):
+            tower, layer, projection = name.split(".")
+            leaf = "proj" if projection == "o" else f"{projection}_proj"
+            place = f"{'visual.' if tower == 'image' else ''}transformer.resblocks.{layer}.attn.{leaf}"
+            module.dropout = Mask(trainer, place, trainer.options.DROPOUT)
+
+
 def test_case(case, weights, tmp_path, monkeypatch):
     run = Run(case, weights, tmp_path, monkeypatch)
     spec, trainer, numbers = run.spec, run.trainer, run.numbers
+    if "masks" in spec.get("dropout", ""):
+        use_portable_masks(trainer)
+    if "train_logits0" in numbers:
+        trainer.set_model_mode("train")
+        close(trainer.model_inference(run.images[0]), numbers.data["train_logits0"], absolute=1e-4, what="logits in training")
     run.compare_outputs("")
     for name, ours in teachers(trainer).items():
         if name in numbers:
@@ -154,6 +187,8 @@ def test_case(case, weights, tmp_path, monkeypatch):
         return whole_training(run, epochs)
     trainer.set_model_mode("train")
     for step in range(5 if run.keys else 0):
+        if "lr_per_step" in spec:
+            close(trainer.optim.param_groups[0]["lr"], spec["lr_per_step"][step], absolute=1e-10, what="learning rate")
         summary = trainer.forward_backward({"img": run.images[step], "label": run.labels[step]})
         compare_losses(summary, spec["loss_summary_steps_0_to_4"][step], step)
         if step == 0:

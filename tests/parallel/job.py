@@ -81,6 +81,17 @@ CASES = {
     "MMA": ("MultiModalAdapter", "vit_b16_ep5", "TRAINER.MMADAPTER.ADAPTER_START", 0, "TRAINER.MMADAPTER.ADAPTER_END", 2),
     "MMRL": ("MMRL", "vit_b16", "TRAINER.MMRL.REP_LAYERS", [1, 2], "TRAINER.MMRL.REP_DIM", 32, "OPTIM.LR", 0.001),
     "TCP": ("TCP", "vit_b16_ep100_ctxv1", "TRAINER.TCP.LAYER", 1, "OPTIM.LR", 0.002),
+    "CLIP-LoRA": (
+        "CLIPLoRA",
+        "vit_b16",
+        "TRAINER.CLIPLORA.ITERS_PER_SHOT",
+        0,
+        "TRAINER.CLIPLORA.DROPOUT",
+        0.0,
+        "OPTIM.LR",
+        0.002,
+    ),
+    "2SFS": ("TwoSFS", "vit_b16", "TRAINER.TWOSFS.ITERS_PER_SHOT", 0, "OPTIM.LR", 0.002),
     "VPT": ("VPT", "vit_b16_c2_ep5_batch4_4", "TRAINER.VPT.PROMPT_DEPTH_VISION", 2),
 }
 

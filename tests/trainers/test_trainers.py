@@ -19,6 +19,7 @@ METHODS = {
     "MoCoOp": "vit_b16", "VPT": "vit_b16_c2_ep5_batch4_4", "IVLP": "vit_b16_c2_ep5_batch4_2+2ctx",
     "MaPLe": "vit_b16_c2_ep5_batch4_2ctx", "PromptSRC": "vit_b16_c2_ep20_batch4_4+4ctx",
     "MultiModalAdapter": "vit_b16_ep5", "MMRL": "vit_b16", "TCP": "vit_b16_ep100_ctxv1",
+    "CLIPLoRA": "vit_b16", "TwoSFS": "vit_b16",
 }  # fmt: skip
 PUBLISHED = Path(__file__).parents[1] / "golden" / "published"
 
