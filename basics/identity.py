@@ -83,12 +83,12 @@ def differences(old, new):
 
 
 def _same(old, new):
-    """Whether two values mean the same; a log writes an empty text as nothing, and a number as any text."""
+    """Whether two values mean the same; a log writes an empty text as nothing, None and a number as any text."""
     return old == new or _as_printed(old) == _as_printed(new)
 
 
 def _as_printed(value):
-    return "" if value is None else str(value)
+    return "" if value in (None, "None") else str(value)
 
 
 def describe(found):

@@ -15,8 +15,9 @@ from dassl.utils import UserError, safe_pickle_load
 from datasets.fewshot import PICKLED_DATUM, fewshot
 from datasets.splits import read_split, save_split
 from prompting import read_groups
+from reproduce.recorded import check_same_settings
 from reproduce.results import read_log, summarise
-from reproduce.runs import Run, check_same_settings, read_result
+from reproduce.runs import Run, read_result
 from tests.stress.fuzzing import PUBLISHED, SCALARS, VALUES, WORDS, as_json, changed, refused_or_read
 
 # -- texts -------------------------------------------------------------------------------------------------------------

@@ -171,6 +171,7 @@ def test_prediction_with_hostile_names(tmp_path, said, capsys, monkeypatch):
 
     class Sent:
         results = {"trainer": "CoOp", "dataset": "x", "backbone": "y"}
+        upright = True
 
         def __init__(self, *args):
             pass
