@@ -35,6 +35,22 @@ class _QuickGELU(torch.autograd.Function):
         return (1 - s).mul_(x).mul_(1.702).add_(1).mul_(s).mul_(grad)
 
 
+def _check_is_clips(text, name):
+    """UserError unless a text tower is built as CLIP's."""
+    pool = getattr(text, "text_pool_type", getattr(text, "pool_type", None))
+    block = text.transformer.resblocks[0] if hasattr(getattr(text, "transformer", None), "resblocks") else None
+    if (
+        pool not in ("argmax", "eos")
+        or getattr(text, "attn_mask", None) is None
+        or not isinstance(getattr(block, "attn", None), nn.MultiheadAttention)
+        or getattr(text, "cls_emb", None) is not None
+    ):
+        raise UserError(
+            f"{name}: prompt learning here needs CLIP's text transformer (causal, read at the end token); "
+            "this model's text tower is built otherwise. Choose a CLIP backbone such as ViT-B/16 or RN50."
+        )
+
+
 class TextTower(PackedAttention, nn.Module):
     """The frozen text half of an open_clip model.
 
@@ -49,7 +65,7 @@ class TextTower(PackedAttention, nn.Module):
     def __init__(self, model, name="this backbone"):
         super().__init__()
         text = getattr(model, "text", model)
-        self._check(text, name)
+        _check_is_clips(text, name)
         self.token_embedding = text.token_embedding
         self.positional_embedding = text.positional_embedding  # [77, D]
         self.blocks = text.transformer.resblocks
@@ -59,21 +75,6 @@ class TextTower(PackedAttention, nn.Module):
         self.context_length = self.positional_embedding.shape[0]
         self.heads = self.blocks[0].attn.num_heads
         self._quick = type(self.blocks[0].mlp.gelu).__name__ == "QuickGELU"
-
-    @staticmethod
-    def _check(text, name):
-        pool = getattr(text, "text_pool_type", getattr(text, "pool_type", None))
-        block = text.transformer.resblocks[0] if hasattr(getattr(text, "transformer", None), "resblocks") else None
-        if (
-            pool not in ("argmax", "eos")
-            or getattr(text, "attn_mask", None) is None
-            or not isinstance(getattr(block, "attn", None), nn.MultiheadAttention)
-            or getattr(text, "cls_emb", None) is not None
-        ):
-            raise UserError(
-                f"{name}: prompt learning here needs CLIP's text transformer (causal, read at the end token); "
-                "this model's text tower is built otherwise. Choose a CLIP backbone such as ViT-B/16 or RN50."
-            )
 
     def embed(self, token_ids):
         """Token embeddings [..., D] of BPE ids, without positions."""
