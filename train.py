@@ -13,7 +13,6 @@ Exit status: 0 done; 2 something the user can mend (one `error: ...` line on std
 import argparse
 import contextlib
 import os
-import random
 import signal
 import sys
 import time
@@ -160,18 +159,6 @@ def join_others():
             warnings.simplefilter("ignore")
 
 
-@contextlib.contextmanager
-def output_lock(folder):
-    """Hold the output folder against a second run; of a torchrun job only rank 0 does."""
-    from dassl.utils import lock_output_dir
-
-    if is_first():
-        with lock_output_dir(folder):
-            yield
-    else:
-        yield
-
-
 def run(args):
     """Build the trainer that the arguments describe and train or evaluate it."""
     if args.keys is not None:
@@ -180,13 +167,14 @@ def run(args):
     check_config_file(args.dataset_config_file, "--dataset-config-file")
     check_config_file(args.config_file, "--config-file")
     cfg = setup_cfg(args)
+    from dassl.engine import launch
     from dassl.utils import parallel
 
     parallel.start(cfg.USE_CUDA)
-    with output_lock(cfg.OUTPUT_DIR):
-        draw_seed(args, cfg)
+    with launch.output_lock(cfg.OUTPUT_DIR):
+        launch.draw_seed(cfg, ["" if args.fresh else cfg.OUTPUT_DIR, cfg.RESUME, args.model_dir])
         if not args.no_train:
-            check_run_folder(args, cfg)
+            launch.check_run_folder(cfg, args.eval_only, args.fresh)
         run_locked(args, cfg)
     parallel.finish()
 
@@ -203,34 +191,6 @@ def show_keys(word):
     if not text:
         raise UserError(f"--keys: no key has {word!r} in its name or description")
     print(text)
-
-
-def draw_seed(args, cfg):
-    """Give a configuration without a seed one: that of the run that it goes on with or evaluates, else a random one."""
-    if cfg.SEED >= 0:
-        return
-    from dassl.engine.run_folder import earlier_run
-    from dassl.utils import parallel
-
-    folders = ["" if args.fresh else cfg.OUTPUT_DIR, cfg.RESUME, args.model_dir]
-    earlier = [earlier_run(folder) for folder in folders if folder and os.path.isdir(folder)]
-    seeds = [run.identity.get("SEED") for run in earlier if run]
-    known = next((seed for seed in seeds if isinstance(seed, int) and seed >= 0), None)
-    seed = parallel.from_main(random.SystemRandom().getrandbits(32) if known is None else known)
-    cfg.defrost()
-    cfg.SEED = seed
-    cfg.freeze()
-    print(f"SEED is -1: this run has seed {seed}, {'drawn at random' if known is None else 'that of the run it belongs to'}")
-
-
-def check_run_folder(args, cfg):
-    """Refuse a folder that is another run's before anything is loaded or written; with --fresh move its files aside."""
-    from dassl.engine import TRAINER_REGISTRY
-    from dassl.engine.run_folder import EVALUATION, TRAINING, check_folders
-
-    if is_first() and cfg.TRAINER.NAME in TRAINER_REGISTRY.registered_names():
-        learns = getattr(TRAINER_REGISTRY.get(cfg.TRAINER.NAME), "learns", True)
-        check_folders(cfg, TRAINING if learns and not args.eval_only else EVALUATION, args.fresh)
 
 
 def run_locked(args, cfg):
