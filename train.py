@@ -28,9 +28,10 @@ from basics.program import run as run_program
 
 __all__ = ["Terminated", "main", "program", "run"]  # for programs that start runs in their own process
 AFTER = "; the same command goes on from the last checkpoint in its output folder"
+_anew = False  # whether the trainer that runs has a training loop of its own, from which nothing is resumed
 
 
-def build_parser():
+def build_parser(repository=None):
     parser = Parser(description="Train or evaluate one prompt-learning method on one dataset.", epilog=EXIT_STATUSES)
     parser.add_argument("--root", default="", help="folder that holds the datasets")
     parser.add_argument("--output-dir", default="", help="where log.txt, checkpoints and results.json go")
@@ -59,6 +60,9 @@ def build_parser():
         action="store_true",
         help="keep image features of training batches, for runs with the same seed and batch size",
     )
+    parser.set_defaults(repository=repository)
+    if repository:
+        repository.add_arguments(parser)
     parser.add_argument(
         "opts",
         nargs=argparse.REMAINDER,
@@ -112,23 +116,51 @@ def reset_cfg(cfg, args):
             node[leaf] = tuple(value) if isinstance(value, list) else value
 
 
+def foreign_repository(argv):
+    """The repository in foreign/ that has the trainer of a command line; None for a trainer of ours.
+
+    It is looked for before the command line is read, because its settings file may add options.
+    """
+    trainer = ""
+    for i, word in enumerate(argv):
+        following = argv[i + 1] if i + 1 < len(argv) else ""
+        trainer = following if word in ("--trainer", "TRAINER.NAME") else trainer
+        trainer = word.partition("=")[2] if word.startswith("--trainer=") else trainer
+    if not trainer or not any((Path(__file__).parent / "foreign").glob("*_settings.py")):
+        return None
+    from foreign import repository_of
+
+    ours = {folder.name for folder in (Path(__file__).parent / "configs" / "trainers").iterdir()}
+    return repository_of(trainer, ours)
+
+
 def setup_cfg(args, extend=None):
     """Defaults, dataset file, method file, options, KEY VALUE pairs, in this order; checked and frozen.
 
+    A foreign repository adds its keys to the defaults, and computes what it computes once all is merged.
     extend: adds the methods' keys to the defaults, in place of ``trainers.extend_cfg``.
     """
     from dassl.config import check, get_cfg_default
 
+    cfg, repository = get_cfg_default(), args.repository
     if extend is None:
-        from trainers import extend_cfg as extend
-    cfg = get_cfg_default()
-    extend(cfg)
+        from trainers import extend_cfg
+
+        extend_cfg(cfg, repository.trainer if repository else args.trainer)
+    else:
+        extend(cfg)
+    if repository:
+        repository.extend_cfg(cfg, args)
     if args.dataset_config_file:
         cfg.merge_from_file(args.dataset_config_file)
     if args.config_file:
         cfg.merge_from_file(args.config_file)
     reset_cfg(cfg, args)
     cfg.merge_from_list(args.opts)
+    if repository:
+        cfg.TRAINER.NAME = repository.trainer
+        repository.after_merge(cfg, args)
+        repository.register()
     check(cfg)
     cfg.freeze()
     return cfg
@@ -137,7 +169,7 @@ def setup_cfg(args, extend=None):
 def print_args(args, cfg):
     """The header that logs of this family start with; parsers look for it."""
     print_title("Arguments")
-    for key in sorted(vars(args).keys() - {"cache_features", "fresh", "keys"}):  # not upstream's
+    for key in sorted(vars(args).keys() - {"cache_features", "fresh", "keys", "repository"}):  # not upstream's
         print(f"{key}: {getattr(args, key)}")
     print_title("Config")
     print(cfg)
@@ -194,7 +226,7 @@ def show_keys(word):
 
 
 def run_locked(args, cfg):
-    import datasets  # noqa: F401  (registers the datasets)
+    import datasets.fewshot  # registers the datasets, too
     from dassl.config import remarks
     from dassl.engine import build_trainer
     from dassl.utils import collect_env_info, parallel, set_random_seed, setup_logger
@@ -212,11 +244,27 @@ def run_locked(args, cfg):
     print("Collecting env info ...")
     print(f"** System info **\n{collect_env_info()}\n")
 
+    repository = args.repository
+    if repository:
+        datasets.fewshot.also_pickled = True  # its trainer may open the file
     trainer = build_trainer(cfg)
+    say_if_not_resumed(trainer)
     if args.eval_only:
+        if repository:
+            repository.before_evaluation(trainer)
         trainer.evaluate(args.model_dir, args.load_epoch)
     elif not args.no_train:
         trainer.train()
+
+
+def say_if_not_resumed(trainer):
+    """A trainer that overrides train() writes no resume points: an interrupted run isn't promised to go on."""
+    global _anew
+    from dassl.engine import SimpleTrainer
+
+    _anew = type(trainer).train is not SimpleTrainer.train
+    if _anew and trainer.learns:
+        print(f"{type(trainer).__name__} has a training loop of its own: an interrupted run starts anew")
 
 
 def report(message, status):
@@ -242,7 +290,8 @@ def work(argv):
     """One command line, of which torchrun may run several processes."""
     try:
         join_others()
-        run(build_parser().parse_args(argv))
+        repository = foreign_repository(sys.argv[1:] if argv is None else argv)
+        run(build_parser(repository).parse_args(argv))
     except BaseException as error:
         if type(error).__name__ == "LostProcessError":
             time.sleep(1)  # where all processes were told to end and another did first, the signal arrives here next
@@ -253,7 +302,7 @@ def main(argv=None):
     """Run one command line; returns the exit status."""
     stdout = sys.stdout
     try:
-        return run_program(lambda: work(argv), AFTER, report)
+        return run_program(lambda: work(argv), lambda: "" if _anew else AFTER, report)
     finally:
         sys.stdout = stdout
 

@@ -25,7 +25,26 @@ FILE_SYSTEM_ERRORS = {
     errno.EACCES: "permission denied",
     errno.EPERM: "operation not permitted",
 }
-OURS = {"basics", "benchmarks", "dassl", "datasets", "inference", "learning", "models", "prompting", "reproduce", "trainers"}
+OURS = {
+    "basics",
+    "benchmarks",
+    "dassl",
+    "datasets",
+    "foreign",
+    "inference",
+    "learning",
+    "models",
+    "prompting",
+    "reproduce",
+    "trainers",
+}
+
+
+INSTALLED = {  # modules of the packages that `make venv` installs
+    "torch", "torchvision", "open_clip", "numpy", "PIL", "yacs", "yaml", "tabulate", "tqdm", "gdown", "safetensors", "sklearn",
+    "scipy", "matplotlib", "pandas", "tensorboard", "ray",
+}  # fmt: skip
+PACKAGE_OF = {"pkg_resources": "'setuptools<81'", "cv2": "opencv-python", "skimage": "scikit-image"}  # where names differ
 
 
 class Terminated(BaseException):
@@ -74,8 +93,13 @@ def _explain_in_words(error: BaseException, after: str) -> str | None:
     if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
         return f"{str(error).strip(' .')}. The system ends processes when memory runs out: lower DATALOADER.NUM_WORKERS" + after
     if isinstance(error, ModuleNotFoundError) and str(error.name).split(".")[0] not in OURS:
+        module = str(error.name).split(".")[0]
+        missing = f"the Python package {module} is not installed for {sys.executable}"
+        if module in INSTALLED:
+            return f"{missing}; `make venv` sets up .venv with all that this project needs"
         return (
-            f"the Python package {error.name} is not installed for {sys.executable}; `make venv` sets up .venv with all of them"
+            f"{missing}; what imports it is not part of this project, and `make venv` doesn't install it: "
+            f"{sys.executable} -m pip install {PACKAGE_OF.get(module, module)}"
         )
     return None
 
@@ -129,7 +153,7 @@ def run(work: Callable[[], Any], after: str = "", report: Callable[[str, int], N
 
     Args:
         work: function without arguments. What it returns is the exit status if it is an int, else that is 0.
-        after: see ``explain``.
+        after: see ``explain``; or a function that returns it, called at the end.
         report: function of (message, exit status), called with the one line that the program ends with.
     """
     signals = threading.current_thread() is threading.main_thread()
@@ -139,7 +163,7 @@ def run(work: Callable[[], Any], after: str = "", report: Callable[[str, int], N
             done = work()
         return done if type(done) is int else 0
     except BaseException as error:
-        explained = explain(error, after)
+        explained = explain(error, after() if callable(after) else after)
         if explained is None:
             raise
         status, message = explained

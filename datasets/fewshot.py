@@ -8,18 +8,24 @@ Two kinds of cache are read. `shot_16-seed_1.pkl` is the published code's pickle
 code in it is run. `shot_16-seed_1.json` is ours; it holds paths relative to the image folder, the hash of the split
 that it was drawn from, so that a changed split is noticed, and a hash of the sample, so that damage is. A file of the
 same name without these hashes is taken for a sample chosen by hand: it must fit the split, and is never overwritten.
+
+A trainer from foreign/ may open the published cache itself: for it, the sample is written as such a pickle, too, with the
+hash of the split beside the two lists.
 """
 
 import hashlib
 import json
 import os
+import pickle
 import random
 
-from basics import UserError, read_json
+from basics import UserError, atomic_write, read_json
+from dassl.data.datasets import Datum
 
 from .splits import Item, check_entries, group_by_label, keep, relative_path, to_data, to_entries
 
 MAX_VAL_SHOTS = 4  # per class, as published
+also_pickled = False  # set for trainers from foreign/
 # The names under which published code pickles a Datum.
 PICKLED_DATUM = {
     (module, "Datum"): Item for module in ("dassl.data.datasets.base_dataset", "dassl.data.datasets", "dassl.data.datasets.build")
@@ -72,10 +78,38 @@ def fewshot(train, val, test, num_shots, seed, cache_dir, image_dir):
         train = sample_per_class(train, num_shots, rng)
         return train, None if val is None else sample_per_class(val, min(num_shots, MAX_VAL_SHOTS), rng, "validation")
     stem = os.path.join(cache_dir, f"shot_{num_shots}-seed_{seed}")
-    if os.path.exists(stem + ".pkl"):
-        return _read_published(stem + ".pkl", train, val, test, image_dir)
-    path = stem + ".json"
     digest = split_digest(train, val, test, image_dir)
+    if os.path.exists(stem + ".pkl"):
+        cached = _read_published(stem + ".pkl", digest, train, val, test, image_dir)
+        if cached:
+            return cached
+    sample = _from_json(stem + ".json", digest, train, val, num_shots, seed, image_dir)
+    if also_pickled:
+        _keep_pickled(stem + ".pkl", digest, *sample)
+    return sample
+
+
+def _keep_pickled(path, digest, train, val):
+    """Write a sample as the published code does, for programs that open the file themselves."""
+    content = {"train": _plain(train), **({} if val is None else {"val": _plain(val)}), "split_sha256": digest}
+    try:
+        with atomic_write(path) as file:
+            pickle.dump(content, file)
+    except (OSError, UserError) as error:
+        print(f"Note: {path} can't be written ({error}); going on without it")
+
+
+def _plain(data):
+    """Items as Dassl's own class, which published code can unpickle."""
+    found = []
+    for item in data:
+        found.append(Datum.__new__(Datum))
+        vars(found[-1]).update(_impath=item.impath, _label=item.label, _domain=item.domain, _classname=item.classname)
+    return found
+
+
+def _from_json(path, digest, train, val, num_shots, seed, image_dir):
+    """A sample from our cache, else drawn and cached."""
     if os.path.exists(path):
         cached = _read_cache(path, digest, train, val, image_dir)
         if cached:
@@ -148,8 +182,8 @@ def _known_entries(entries, part, path, data, image_dir):
     return to_data(entries, image_dir)
 
 
-def _read_published(path, train, val, test, image_dir):
-    """Train and val of a cache pickled by the published code, re-rooted at `image_dir`."""
+def _read_published(path, digest, train, val, test, image_dir):
+    """Train and val of a cache pickled by the published code, re-rooted at `image_dir`; None for one of ours of another split."""
     print(f"Loading preprocessed few-shot data from {path}")
     remedy = "delete it to have the sample drawn again"
     from dassl.utils import safe_pickle_load  # needs torch
@@ -160,6 +194,9 @@ def _read_published(path, train, val, test, image_dir):
         parts.append("val")
     if not isinstance(cache, dict) or not all(isinstance(cache.get(part), list) for part in parts):
         raise UserError(f'{path} is not a few-shot cache: it must hold the lists "train" and "val"; {remedy}')
+    if cache.get("split_sha256", digest) != digest:
+        print("It was drawn from another split (the split file has changed); drawing the sample again")
+        return None
     known = {relative_path(item.impath, image_dir): item for item in (*train, *(val or []), *test)}
     names = {item.label: item.classname for item in train}
     sampled = {

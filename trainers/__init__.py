@@ -10,13 +10,25 @@ for _module in sorted(pkgutil.iter_modules(__path__), key=lambda m: m.name):
     importlib.import_module(f"{__name__}.{_module.name}")
 
 
-def extend_cfg(cfg):
-    """Add every method's own keys (the ``extend_cfg(cfg)`` that its class defines) to a default configuration."""
+def extend_cfg(cfg, trainer=""):
+    """Add every method's own keys (the ``extend_cfg(cfg)`` that its class defines) to a default configuration.
+
+    A class for Dassl, which isn't built on PromptTrainer, may set sections that other methods have, too. Of those only new
+    sections are taken, unless it is ``trainer``, the one that the configuration is for: then what it sets is in force.
+    """
     PromptTrainer.extend_cfg(cfg)
-    for name in TRAINER_REGISTRY.registered_names():
-        own = vars(TRAINER_REGISTRY.get(name)).get("extend_cfg")
-        if own:
-            own.__func__(cfg)
+    classes = [TRAINER_REGISTRY.get(name) for name in TRAINER_REGISTRY.registered_names()]
+    own = [cls for cls in classes if issubclass(cls, PromptTrainer)]
+    others = sorted((cls for cls in classes if cls not in own), key=lambda cls: cls.__name__ == trainer)
+    for cls in (*own, *others):
+        function = vars(cls).get("extend_cfg")
+        if function and (cls in own or cls.__name__ == trainer):
+            function.__func__(cfg)
+        elif function:
+            changed = cfg.clone()
+            function.__func__(changed)
+            for node, new in ((cfg, changed), (cfg.TRAINER, changed.TRAINER)):
+                node.update({key: new[key] for key in new.keys() - node.keys()})
 
 
 def readers():

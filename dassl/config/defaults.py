@@ -53,7 +53,7 @@ def get_defaults():
         MODEL=_model(),
         OPTIM=_optim(),
         TRAIN=section(
-            CHECKPOINT_FREQ=key(0, "epochs between two saved models; 0: only the last epoch's", low=0),
+            CHECKPOINT_FREQ=key(0, "epochs between two saved models; 0 or -1: only the last epoch's", low=-1),
             PRINT_FREQ=key(10, "batches between two lines of the log", low=1),
             COUNT_ITER=key(
                 "train_x", "whose batches make an epoch", choices=("train_x", "train_u", "smaller_one"), reader="TrainerXU"

@@ -32,6 +32,15 @@ from .run_folder import EVALUATION, TRAINING, RunFolder, earlier_run, resumed_fo
 __all__ = ["SimpleNet", "SimpleTrainer", "TrainerBase", "TrainerX", "TrainerXU"]
 
 
+def __getattr__(name):
+    """``SummaryWriter``, which trainer files take from here; TensorBoard takes seconds to import, so only then."""
+    if name == "SummaryWriter":
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 class SimpleNet(nn.Module):
     """A backbone, an optional head and a linear classifier (none when ``num_classes`` is 0)."""
 

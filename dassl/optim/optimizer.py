@@ -6,6 +6,7 @@ import torch
 import torch.nn as nn
 
 from ..utils import check_availability, tolist_if_not
+from .radam import RAdam
 
 AVAI_OPTIMS = ["adam", "amsgrad", "sgd", "rmsprop", "radam", "adamw"]
 
@@ -24,7 +25,10 @@ def build_optimizer(model, optim_cfg, param_groups=None):
         warnings.warn("STAGED_LR is ignored: param_groups are given", stacklevel=2)
 
     common = {"lr": optim_cfg.LR, "weight_decay": optim_cfg.WEIGHT_DECAY}
-    adam = {"betas": (optim_cfg.ADAM_BETA1, optim_cfg.ADAM_BETA2), "eps": optim_cfg.ADAM_EPS}
+    adam = {
+        "betas": (optim_cfg.ADAM_BETA1, optim_cfg.ADAM_BETA2),
+        "eps": optim_cfg.get("ADAM_EPS", 1e-8),
+    }  # Dassl has no such key
     name = optim_cfg.NAME
     if name == "sgd":
         return torch.optim.SGD(
@@ -34,7 +38,7 @@ def build_optimizer(model, optim_cfg, param_groups=None):
     if name == "rmsprop":
         return torch.optim.RMSprop(param_groups, momentum=optim_cfg.MOMENTUM, alpha=optim_cfg.RMSPROP_ALPHA, **common)
     if name == "radam":
-        return torch.optim.RAdam(param_groups, **adam, **common)
+        return RAdam(param_groups, **adam, **common)
     if name == "adamw":
         return torch.optim.AdamW(param_groups, **adam, **common)
     return torch.optim.Adam(param_groups, **adam, amsgrad=name == "amsgrad", **common)

@@ -15,6 +15,8 @@ class Registry:
     ... class CoOp: ...
     """
 
+    may_replace = None  # beginning of the names of modules whose classes take the place of others of the same name
+
     def __init__(self, name):
         self._name = name
         self._obj_map = {}
@@ -30,6 +32,7 @@ class Registry:
 
     def _add(self, obj, force):
         name = obj.__name__
+        force = force or (self.may_replace is not None and obj.__module__.startswith(self.may_replace))
         if name in self._obj_map and not force:
             taken = self._obj_map[name].__module__
             raise UserError(

@@ -28,7 +28,7 @@ __all__ = [
 
 
 def to_plain(obj):
-    """Return ``obj`` made of tensors (on the CPU), numbers, strings and containers only, as a safe reader wants it.
+    """Return ``obj`` made of tensors (on the CPU), numbers, strings, bytes and containers only, as a safe reader wants it.
 
     Raises TypeError for anything else: such an object cannot be in a checkpoint.
     """
@@ -42,9 +42,9 @@ def to_plain(obj):
         return {to_plain(k): to_plain(v) for k, v in obj.items()}
     if isinstance(obj, (list, tuple)):
         return type(obj)(to_plain(v) for v in obj) if type(obj) in (list, tuple) else [to_plain(v) for v in obj]
-    if obj is None or isinstance(obj, (bool, int, float, str)):
+    if obj is None or isinstance(obj, (bool, int, float, str, bytes)):
         return obj
-    raise TypeError(f"a checkpoint holds tensors, numbers, strings and containers of them, not a {type(obj).__name__}")
+    raise TypeError(f"a checkpoint holds tensors, numbers, strings, bytes and containers of them, not a {type(obj).__name__}")
 
 
 def torch_save(state, fpath):

@@ -13,9 +13,10 @@ MAY_IMPORT = {  # package or top-level module: those of ours that it may import
     "prompting": ("basics",),
     "learning": ("basics", "dassl", "prompting"),
     "trainers": ("basics", "dassl", "prompting", "learning"),
+    "foreign": ("basics", "dassl"),
     "inference": ("basics", "dassl", "datasets", "trainers"),
     "reproduce": ("basics", "dassl", "datasets", "inference", "train"),
-    "train": ("basics", "dassl", "datasets", "trainers"),
+    "train": ("basics", "dassl", "datasets", "trainers", "foreign"),
     "predict": ("basics", "dassl", "inference"),
     "models": ("basics", "datasets"),
     "benchmarks": ("basics", "dassl", "datasets", "prompting", "learning", "trainers", "inference", "reproduce", "train"),
@@ -24,7 +25,7 @@ COMMANDS = {
     "datasets.check": ("prompting",),
     "reproduce.defaults": ("trainers",),
 }  # programs inside a package: what they may import beside it
-WITHOUT_TORCH = ("basics", "datasets", "inference", "reproduce", "train", "predict")  # when they are imported
+WITHOUT_TORCH = ("basics", "datasets", "foreign", "inference", "reproduce", "train", "predict")  # when they are imported
 HEAVY = {"torch", "torchvision", "open_clip", "ray", "matplotlib", "pandas", "scipy", "sklearn", "tensorboard"}
 TYPE_CHECKING = "TYPE_CHECKING"
 
@@ -33,7 +34,8 @@ def modules():
     """{dotted name: path} of every module outside tests/."""
     found = {}
     for top in MAY_IMPORT:
-        for file in [PROJECT / f"{top}.py"] if (PROJECT / f"{top}.py").is_file() else sorted((PROJECT / top).rglob("*.py")):
+        everything = "*.py" if top == "foreign" else "**/*.py"  # its folders are clones of others' repositories
+        for file in [PROJECT / f"{top}.py"] if (PROJECT / f"{top}.py").is_file() else sorted((PROJECT / top).glob(everything)):
             parts = file.relative_to(PROJECT).with_suffix("").parts
             found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
     return found

@@ -1,5 +1,23 @@
 """Small operations on tensors and models."""
 
+from .layers import Attention, Conv2dDynamic, DSBN1d, DSBN2d, ReverseGrad, Sequential2
+from .mixing import (
+    EFDMix,
+    MixStyle,
+    activate_efdmix,
+    activate_mixstyle,
+    crossdomain_efdmix,
+    crossdomain_mixstyle,
+    deactivate_efdmix,
+    deactivate_mixstyle,
+    mixup,
+    random_efdmix,
+    random_mixstyle,
+    run_with_efdmix,
+    run_with_mixstyle,
+    run_without_efdmix,
+    run_without_mixstyle,
+)
 from .utils import (
     create_onehot,
     ema_model_update,
@@ -11,10 +29,31 @@ from .utils import (
 )
 
 __all__ = [
+    "Attention",
+    "Conv2dDynamic",
+    "DSBN1d",
+    "DSBN2d",
+    "EFDMix",
+    "MixStyle",
+    "ReverseGrad",
+    "Sequential2",
+    "activate_efdmix",
+    "activate_mixstyle",
     "create_onehot",
+    "crossdomain_efdmix",
+    "crossdomain_mixstyle",
+    "deactivate_efdmix",
+    "deactivate_mixstyle",
     "ema_model_update",
     "linear_rampup",
+    "mixup",
+    "random_efdmix",
+    "random_mixstyle",
     "reverse_index",
+    "run_with_efdmix",
+    "run_with_mixstyle",
+    "run_without_efdmix",
+    "run_without_mixstyle",
     "sharpen_prob",
     "shuffle_index",
     "sigmoid_rampup",
