@@ -40,7 +40,7 @@ def raises(error):
         (UserError("no such file:\n  a\x1b[31m"), 2, r"error: no such file: a\x1b[31m"),
         (DamagedFileError("cut off"), 2, "error: cut off"),
         (OSError(errno.ENOSPC, "No space", "out\x07/log"), 2, r"error: no space left on the disk: out\x07/log"),
-        (ModuleNotFoundError("No module", name="yacs.config"), 2, "error: the Python package yacs.config is not installed"),
+        (ModuleNotFoundError("No module", name="yacs.config"), 2, "error: the Python package yacs is not installed"),
         (KeyboardInterrupt(), 130, "interrupted, again soon"),
         (program.Terminated(), 143, "terminated, again soon"),
         (BrokenPipeError(), 141, "error: what reads this program's output has ended"),
