@@ -33,7 +33,8 @@ def digits(data_root):
         section = {"KgCoOp": "COOP", "ProGrad": "COOP"}.get(method, method.upper())
         cfg.merge_from_list([
             "TRAINER.NAME", method, "DATASET.ROOT", str(data_root), "DATASET.NUM_SHOTS", 16, "SEED", 1, "VERBOSE", False,
-            "DATASET.SUBSAMPLE_CLASSES", "base", "OUTPUT_DIR", str(data_root / f"{method}-{precision}"), f"TRAINER.{section}.PREC", precision,
+            "DATASET.SUBSAMPLE_CLASSES", "base", "OUTPUT_DIR", str(data_root / f"{method}-{precision}"),
+            f"TRAINER.{section}.PREC", precision,
         ])  # fmt: skip
         trainer = build_trainer(cfg)
         trainer.set_model_mode("train")
