@@ -34,14 +34,7 @@ def build_parser():
     parser.add_argument("--top", type=int, default=5, help="how many classes to name (default 5)")
     parser.add_argument("--json", metavar="FILE", help="also write the predictions to this file")
     parser.add_argument("--picture", metavar="FILE", help="also draw the predictions (.png, .pdf, .svg)")
-    parser.add_argument(
-        "--set",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("KEY", "VALUE"),
-        help="change a setting of the run, e.g. --set MODEL.BACKBONE.PATH /weights/ViT-B-16.pt",
-    )
+    parser.add_settings("change a setting of the run, e.g. --set MODEL.BACKBONE.PATH /weights/ViT-B-16.pt")
     return parser
 
 
@@ -71,7 +64,7 @@ def run(args):
 
     if args.top < 1:
         raise UserError(f"--top {args.top}: at least one class must be named")
-    overrides = [word for pair in args.set for word in pair]
+    overrides = [word for pair in args.pairs for word in pair]
     predictor = Predictor(args.model_dir, chosen_classes(args), args.load_epoch, overrides)
     predictions = predictor(args.images, args.top)
     turned = 0 if predictor.upright else sum(is_turned(path) for path in args.images)

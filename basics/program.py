@@ -57,6 +57,10 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; see {self.prog} --help")
 
+    def add_settings(self, help: str) -> None:
+        """Add ``--set KEY VALUE``, which may be given several times: ``args.pairs`` is [[key, value], …]."""
+        self.add_argument("--set", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"), dest="pairs", help=help)
+
 
 def on_sigterm(signum: int, frame: object) -> NoReturn:
     """Signal handler that raises Terminated."""

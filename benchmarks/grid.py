@@ -83,7 +83,7 @@ def main(argv=None):
     parser.add_argument("--datasets", nargs="+", default=["letters"], help="default: letters")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1], help="default: 1")
     parser.add_argument("--methods", nargs="+", help="default: all rows of the table")
-    parser.add_argument("--set", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"), dest="pairs")
+    parser.add_settings("a setting for all runs")
     parser.add_argument("--root", default=str(PROJECT / "data"), help="folder of the datasets (default: data)")
     parser.add_argument("--json", default="", help="also write the results to this file")
     args = parser.parse_args(argv)

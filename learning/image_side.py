@@ -31,11 +31,6 @@ class ImageLearning(enum.Enum):
         """Whether batches may hold CLIP's own features, kept from another epoch or run, in place of pixels."""
         return self in (ImageLearning.NOTHING, ImageLearning.HEAD)
 
-    @property
-    def changes_encoder(self):
-        """Whether gradients go through the image encoder."""
-        return not self.takes_features
-
 
 def _depth(cls, name):
     """How far up among its bases a class has an attribute from."""

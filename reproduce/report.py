@@ -38,15 +38,7 @@ def add_arguments(commands):
     parser.add_argument("--out", type=Path, metavar="FILE", help="default: <OUT>/report.html")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="default: 1 2 3")
     parser.add_argument("--recipe", choices=RECIPES, default="paper", help="default: %(default)s")
-    parser.add_argument(
-        "--set",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("KEY", "VALUE"),
-        dest="pairs",
-        help="runs that were made with this setting",
-    )
+    parser.add_settings("runs that were made with this setting")
 
 
 def selections(seeds, recipe, opts, out):

@@ -48,15 +48,9 @@ def add_selection(parser):
         default="paper",
         help="MoCoOp as its paper says, or as its released code does (default: %(default)s)",
     )
-    parser.add_argument(
-        "--set",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("KEY", "VALUE"),
-        dest="pairs",
-        help="a setting for all runs; unless it is about the machine (MODEL.BACKBONE.PATH, ...), their "
-        "folders are named by it. Paths in it are relative to the project",
+    parser.add_settings(
+        "a setting for all runs; unless it is about the machine (MODEL.BACKBONE.PATH, ...), their "
+        "folders are named by it. Paths in it are relative to the project"
     )
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from basics import UserError
 from dassl.config import key, section
 from dassl.engine import TRAINER_REGISTRY
-from dassl.engine.checkpoint import load_learned_state
+from dassl.engine.checkpoint import load_learned_state, loaded_record, only_user_errors
 from dassl.utils import load_checkpoint
 from learning import ImageLearning, PromptTrainer
 from learning.iterations import ByIterations
@@ -127,29 +127,38 @@ class CLIPLoRA(ByIterations, PromptTrainer):
         """As the engine's; ``directory`` may also be a file that the published code saved (lora_weights.pt)."""
         if not os.path.isfile(directory):
             return super().load_model(directory, epoch)
-        saved, o = load_checkpoint(directory), self.options
+        saved = load_checkpoint(directory)
         if not isinstance(saved, dict) or not {"weights", "metadata"} <= saved.keys():
             raise UserError(f"{directory}: not a file of CLIP-LoRA's weights")
+        self._prepared, self._loaded = None, loaded_record(directory, [(self.model_name, directory, saved)])
+        with only_user_errors(directory):
+            self.load_published(saved, directory)
+
+    def load_published(self, saved, directory):
+        """Take over what the published code saved; UserError where that is of other settings."""
+        o = self.options
         ours = {"r": o.R, "alpha": o.ALPHA, "encoder": o.ENCODER, "params": sorted(o.PARAMS), "position": o.POSITION}
         theirs = {**saved["metadata"], "params": sorted(saved["metadata"].get("params", []))}
         different = [f"{name} {theirs.get(name)} (here {value})" for name, value in ours.items() if theirs.get(name) != value]
         if different:
             raise UserError(f"{directory} was trained with other settings: {', '.join(different)}")
-        self._prepared = None
-        state = published_state(saved["weights"], len(self.learner.text))
+        print(f'Loading weights that the published code saved in "{directory}"')
+        state = published_state(saved["weights"], list(self.learner.text), list(self.learner.image))
         load_learned_state(self.learner, state, directory)
 
 
-def published_state(weights, text_layers):
+def published_state(weights, text_layers, image_layers):
     """Our state dict of a file that the published code saves: {"weights": {"layer_3": {"q_proj": {"w_lora_A": …}}}, …}.
 
-    Layers count text first, then vision; ``text_layers`` is how many of them are text.
+    It counts the changed layers, those of the text tower first; ``text_layers`` and ``image_layers`` are their numbers here.
     """
+    places = [*(f"text.{layer}" for layer in text_layers), *(f"image.{layer}" for layer in image_layers)]
     found = {}
     for layer, projections in weights.items():
-        number = int(re.fullmatch(r"layer_(\d+)", layer)[1])
-        tower, number = ("text", number) if number < text_layers else ("image", number - text_layers)
+        number = re.fullmatch(r"layer_(\d+)", layer)
+        if not number or int(number[1]) >= len(places):
+            raise UserError(f"CLIP-LoRA's weights have a {layer}, but {len(places)} layers are changed here")
         for projection, parts in projections.items():
             name = projection.removesuffix("proj").removesuffix("_") or "o"
-            found.update({f"{tower}.{number}.{name}.{leaf}": value for leaf, value in parts.items()})
+            found.update({f"{places[int(number[1])]}.{name}.{leaf}": value for leaf, value in parts.items()})
     return found

@@ -7,10 +7,10 @@ import torch.nn.functional as F
 
 from dassl.config import key, section
 from dassl.engine import TRAINER_REGISTRY
-from learning.keys import initial_words, precision, prompt_depth
+from learning import ImageLearning
 from prompting import imagenet_templates, unit
 
-from .vpt import IVLP
+from .vpt import IVLP, prompt_keys
 
 TEACHER_TEMPLATES = 60  # the first ones of ImageNet's, for every data set, as published
 AT_ONCE = 10  # templates that are encoded in one pass
@@ -27,17 +27,13 @@ class PromptSRC(IVLP):
     """
 
     section = "PROMPTSRC"
+    image_learning = ImageLearning.PROMPTS  # without visual prompts, too, it needs the pixels: for its teacher
     epochs_only_in_schedule = False  # it decides how much each epoch weighs
 
     @staticmethod
     def extend_cfg(cfg):
         cfg.TRAINER.PROMPTSRC = section(
-            N_CTX_VISION=key(4, "rows of a visual prompt", low=1, high=1000),
-            N_CTX_TEXT=key(4, "context vectors of a text prompt", low=1, high=70),
-            CTX_INIT=initial_words("a photo of a"),
-            PREC=precision(),
-            PROMPT_DEPTH_VISION=prompt_depth(9, "image encoder"),
-            PROMPT_DEPTH_TEXT=prompt_depth(9, "text tower", low=1),
+            **prompt_keys(4),
             TEXT_LOSS_WEIGHT=key(25.0, "weight of the text features' distance to the teacher's", low=0.0, high=1e6),
             IMAGE_LOSS_WEIGHT=key(10.0, "weight of the image features' distance to the teacher's", low=0.0, high=1e6),
             GPA_MEAN=key(15.0, "epoch at which the prompts weigh most in what is evaluated", low=-1e6, high=1e6),

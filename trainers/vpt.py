@@ -19,6 +19,18 @@ def random_rows(count, n, width):
     return nn.ParameterList(nn.Parameter(torch.randn(n, width) * 0.02) for _ in range(count))
 
 
+def prompt_keys(n):
+    """Keys of methods with ``n`` prompts in the layers of both encoders."""
+    return {
+        "N_CTX_VISION": key(n, "rows of a visual prompt", low=1, high=1000),
+        "N_CTX_TEXT": key(n, "context vectors of a text prompt", low=1, high=70),
+        "CTX_INIT": initial_words("a photo of a"),
+        "PREC": precision(),
+        "PROMPT_DEPTH_VISION": prompt_depth(9, "image encoder"),
+        "PROMPT_DEPTH_TEXT": prompt_depth(9, "text tower", low=1),
+    }
+
+
 class DeepLearner(nn.Module):
     """Learned rows of both encoders.
 
@@ -98,14 +110,7 @@ class IVLP(ImagePrompts):
 
     @staticmethod
     def extend_cfg(cfg):
-        cfg.TRAINER.IVLP = section(
-            N_CTX_VISION=key(2, "rows of a visual prompt", low=1, high=1000),
-            N_CTX_TEXT=key(2, "context vectors of a text prompt", low=1, high=70),
-            CTX_INIT=initial_words("a photo of a"),
-            PREC=precision(),
-            PROMPT_DEPTH_VISION=prompt_depth(9, "image encoder"),
-            PROMPT_DEPTH_TEXT=prompt_depth(9, "text tower", low=1),
-        )
+        cfg.TRAINER.IVLP = section(**prompt_keys(2))
 
     def build_learner(self, classnames):
         n, depth = self.options.N_CTX_TEXT, self.options.PROMPT_DEPTH_TEXT

@@ -1,6 +1,5 @@
 """Tables from finished runs: what each row needs, means, H, averages, what is missing, and formats."""
 
-import argparse
 import json
 import pathlib
 import subprocess
@@ -8,6 +7,7 @@ import sys
 
 import pytest
 
+from basics.program import Parser
 from reproduce import facts, recipes, tables
 from reproduce.__main__ import main
 from reproduce.document import Block, Cell, Document
@@ -15,7 +15,7 @@ from reproduce.experiments import EXPERIMENTS, own_experts, variant_name
 
 
 def select(name, *options):
-    parser = argparse.ArgumentParser()
+    parser = Parser()
     tables.add_arguments(parser.add_subparsers(dest="command"))
     return tables.selection_of(parser.parse_args([name, *options]), EXPERIMENTS[name])
 

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from basics.hashes import file_hash
 from dassl.utils import UserError
 from learning.iterations import cosine
 from tests.trainers.conftest import CLASSES
@@ -48,8 +49,9 @@ def test_steps_are_counted_and_the_training_ends_at_the_last(make_trainer):
     assert rates == pytest.approx([cosine(2e-4, k, 9) for k in range(9)])
 
 
-def test_a_file_of_the_published_code_is_loaded(make_trainer, tmp_path):
-    source, target = (make_trainer("CLIPLoRA", "vit_b16", out=out) for out in "ab")
+@pytest.mark.parametrize("position", ["all", "half-up"])
+def test_a_file_of_the_published_code_is_loaded(position, make_trainer, tmp_path):
+    source, target = (make_trainer("CLIPLoRA", "vit_b16", "TRAINER.CLIPLORA.POSITION", position, out=out) for out in "ab")
     with torch.no_grad():
         for parameter in source.learner.parameters():
             parameter.copy_(torch.randn(parameter.shape))
@@ -58,11 +60,18 @@ def test_a_file_of_the_published_code_is_loaded(make_trainer, tmp_path):
         weights[f"layer_{number}"] = {
             f"{name}_proj": {"w_lora_A": m.w_lora_A.data, "w_lora_B": m.w_lora_B.data} for name, m in modules.items()
         }
-    metadata = {"r": 2, "alpha": 1, "encoder": "both", "params": ["q", "k", "v"], "position": "all"}
+    metadata = {"r": 2, "alpha": 1, "encoder": "both", "params": ["q", "k", "v"], "position": position}
     file = tmp_path / "lora_weights.pt"
     torch.save({"weights": weights, "metadata": metadata}, file)
     target.load_model(str(file))
+    assert target._loaded["sha256"] == {"lora": file_hash(str(file))}  # results.json tells which file it was
     assert all(torch.equal(a, b) for a, b in zip(source.learner.parameters(), target.learner.parameters(), strict=True))
     torch.save({"weights": weights, "metadata": {**metadata, "r": 4}}, file)
     with pytest.raises(UserError, match=r"other settings: r 4 \(here 2\)"):
+        target.load_model(str(file))
+    torch.save({"weights": {"layer_9": {}}, "metadata": metadata}, file)
+    with pytest.raises(UserError, match="have a layer_9, but"):
+        target.load_model(str(file))
+    torch.save({"weights": [1], "metadata": 7}, file)
+    with pytest.raises(UserError, match="can't take up its contents"):
         target.load_model(str(file))

@@ -8,6 +8,7 @@ import trainers
 from dassl.config import get_cfg_default, remarks
 from dassl.engine import TRAINER_REGISTRY
 from learning import ImageLearning, PromptTrainer
+from learning.image_side import resolved_learning
 from tests.trainers.conftest import PROJECT
 from tests.trainers.test_trainers import METHODS
 
@@ -32,6 +33,13 @@ def test_a_method_says_what_it_is(name, defaults):
     assert "PREC" in defaults.TRAINER[cls.section]
     assert isinstance(inspect.getattr_static(cls, "image_learning"), (ImageLearning, property))
     assert isinstance(cls.knows_its_classes_only(defaults), bool)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_method_declares_what_it_learns_on_images(name, defaults):
+    trainer = object.__new__(TRAINER_REGISTRY.get(name))
+    trainer.cfg = defaults
+    assert resolved_learning(trainer) is not ImageLearning.UNDECLARED
 
 
 @pytest.mark.parametrize("name", OURS)
