@@ -78,9 +78,10 @@ class Numbers:
         """Initial value of a learned tensor: stored, or drawn again as the case says."""
         if f"init/{name}" in self.data.files:
             return torch.from_numpy(self.data[f"init/{name}"])
-        draw = self.spec["portable_init"][name]
-        values = np.random.Generator(np.random.PCG64(zlib.crc32(draw["seed_text"].encode()))).standard_normal(tuple(shape))
-        return torch.from_numpy((draw["offset"] + draw["scale"] * values).astype(np.float32))
+        draws = self.spec["portable_init"]
+        draw = draws[name] if name in draws else draws[name.partition(".")[2]]  # some cases leave out the model's name
+        values = tiny_clip.standard_normal(draw.get("seed_text") or draw["seed"], tuple(shape))
+        return torch.from_numpy((draw.get("offset", 0) + draw["scale"] * values).astype(np.float32))
 
     def compare(self, ours, name, relative=None, absolute=None, what=""):
         """Ours against the array ``name``, or against its sample and norm."""
