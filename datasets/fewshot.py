@@ -20,6 +20,7 @@ import pickle
 import random
 
 from basics import UserError, atomic_write, read_json
+from basics.safe_pickle import safe_pickle_load
 from dassl.data.datasets import Datum
 
 from .splits import Item, check_entries, group_by_label, keep, relative_path, to_data, to_entries
@@ -186,8 +187,6 @@ def _read_published(path, digest, train, val, test, image_dir):
     """Train and val of a cache pickled by the published code, re-rooted at `image_dir`; None for one of ours of another split."""
     print(f"Loading preprocessed few-shot data from {path}")
     remedy = "delete it to have the sample drawn again"
-    from dassl.utils import safe_pickle_load  # needs torch
-
     cache = safe_pickle_load(path, allow=PICKLED_DATUM)
     parts = ["train"]
     if val or (val is not None and isinstance(cache, dict) and cache.get("val")):

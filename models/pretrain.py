@@ -27,6 +27,7 @@ from torch.utils.data import DataLoader, Dataset
 from basics import atomic_write, program
 from basics.hashes import file_hash
 from basics.program import Parser
+from basics.safe_pickle import safe_torch_load
 from datasets.builtin import captions as world
 
 MODEL = {
@@ -207,7 +208,7 @@ def train(folder, checkpoint, steps, size, lr, seed, save_every=200):
     optimizer = build_optimizer(model, heads, lr)
     met, first, before = torch.zeros(len(vocabulary), dtype=torch.bool), 0, 0.0
     if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
+        state = safe_torch_load(checkpoint)
         for part, key in ((model, "model"), (heads, "heads"), (optimizer, "optimizer")):
             part.load_state_dict(state[key])
         met, first, before = state["met"], state["step"], state["seconds"]

@@ -7,14 +7,18 @@ that PyTorch has written. Of other files the hash is recorded, so that two runs 
 
 import os
 import re
-import warnings
 import zipfile
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from basics import UserError
 from basics.hashes import file_hash
+from basics.safe_pickle import check_archive, is_torchscript, safe_torch_load
+
+from .torchscript import read_torchscript
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -61,7 +65,7 @@ def _known(path):
     fetched = _lines(os.path.join(folder, ".cache", "huggingface", "download", name + ".metadata"))  # commit, hash, time
     if len(fetched) > 1 and _SHA256.fullmatch(fetched[1]):
         return fetched[1], "the Hub"
-    if name in openai_checksums() and is_torchscript(path):
+    if name in openai_checksums() and is_archive_of_torchscript(path):
         return openai_checksums()[name], "OpenAI"
     return "", ""
 
@@ -84,12 +88,10 @@ def openai_checksums():
 def _check_parts(path):
     """Compare each part of an archive with the checksum in it, which PyTorch doesn't do. UserError: damaged."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
+        with open(path, "rb") as file:
+            check_archive(file)
     except Exception as e:  # damaged archives raise whatever their bytes happen to say
-        damaged = str(e).partition("\n")[0][:200] or type(e).__name__
-    if damaged:
-        raise UserError(f"{path} is damaged: wrong checksum of {damaged}; fetch or write it again")
+        raise UserError(f"{path} is damaged: {first_line(e)}; fetch or write it again") from e
     return "the file itself"
 
 
@@ -100,30 +102,30 @@ def check_finite_weights(state, where):
             raise UserError(f"{where}: {name} holds values that are not finite (infinite or NaN): damaged weights")
 
 
-def is_torchscript(path):
-    if not zipfile.is_zipfile(path):
+def is_archive_of_torchscript(path):
+    """Whether a file is a TorchScript archive, as OpenAI's are."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return is_torchscript(archive)
+    except Exception:  # no zip, or a damaged one, which raises whatever its bytes happen to say: its reader says so
         return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
 def read_weights(path):
-    """State dict of a safetensors file, a TorchScript archive, or a (nested) pickled state dict; nothing is executed."""
+    """State dict of a safetensors file, a TorchScript archive, or a (nested) pickled state dict; nothing in it is executed.
+
+    Raises:
+        UserError: it is none of these, is damaged, or wants to run code.
+    """
     path = str(path)
     try:
         if path.endswith(".safetensors"):
-            from safetensors.torch import load_file
-
             return load_file(path)
-        if is_torchscript(path):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # torch.jit is deprecated; OpenAI's files are what they are
-                return torch.jit.load(path, map_location="cpu").state_dict()
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as e:
+        state = read_torchscript(path) if is_archive_of_torchscript(path) else safe_torch_load(path)
+    except (UserError, SafetensorError, OSError, ValueError) as e:
         raise UserError(
-            f"{path} cannot be read as CLIP weights ({first_line(e)}). Expected: OpenAI's TorchScript archive, a state dict "
-            "saved by torch.save, or a .safetensors file. Is the file complete?"
+            f"{path} cannot be read as CLIP weights ({first_line(e).removeprefix(f'{path}: ')}). Expected: OpenAI's TorchScript "
+            "archive, a state dict saved by torch.save, or a .safetensors file. Is the file complete?"
         ) from e
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):

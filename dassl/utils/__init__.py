@@ -6,6 +6,7 @@ What needs torch is imported when it is first asked for: a configuration or a li
 from importlib import import_module
 
 from basics import DamagedFileError, UserError, printable
+from basics.safe_pickle import safe_pickle_load, safe_torch_load
 
 from . import images, logger, registry, tools
 from .images import *
@@ -16,7 +17,6 @@ from .tools import *
 _NEEDS_TORCH = {
     "meters": ("AverageMeter", "MetricMeter"),
     "rng": ("get_rng_state", "hash_seed", "seeded_rng", "set_rng_state"),
-    "safe_pickle": ("safe_pickle_load", "safe_torch_load"),
     "torchtools": (
         "count_num_param", "init_network_weights", "load_checkpoint", "load_pretrained_weights", "open_all_layers",
         "open_specified_layers", "resume_from_checkpoint", "save_checkpoint", "to_plain", "torch_save",
@@ -27,6 +27,8 @@ __all__ = [
     "DamagedFileError",
     "UserError",
     "printable",
+    "safe_pickle_load",
+    "safe_torch_load",
     *images.__all__,
     *logger.__all__,
     *registry.__all__,

@@ -9,8 +9,8 @@ import torch
 import torch.nn as nn
 
 from basics import DamagedFileError, UserError
+from basics.safe_pickle import safe_torch_load
 
-from .safe_pickle import safe_torch_load
 from .tools import atomic_write, tolist_if_not
 
 __all__ = [

@@ -5,6 +5,7 @@ import pickle
 import shutil
 import tarfile
 import zipfile
+from pathlib import Path
 
 import torch
 from hypothesis import assume
@@ -14,6 +15,8 @@ from torch import nn
 from dassl.engine import TrainerBase
 from dassl.utils import load_checkpoint
 from datasets.unpack import extract
+from prompting.weights import read_weights
+from tests.prompting.torchscript import make
 from tests.stress.fuzzing import PUBLISHED, SCALARS, VALUES, WORDS, changed, refused_or_read
 
 # -- checkpoints and archives ------------------------------------------------------------------------------------------
@@ -92,7 +95,8 @@ def repacked(content, change):
     with zipfile.ZipFile(io.BytesIO(content)) as source, zipfile.ZipFile(target, "w") as out:
         for info in source.infolist():
             data = source.read(info)
-            out.writestr(info.filename, change(data) if info.filename.endswith("data.pkl") else data)
+            data = change(data) if info.filename.endswith("data.pkl") else data
+            out.writestr(info.filename, data, compress_type=info.compress_type)
     return target.getvalue()
 
 
@@ -108,6 +112,21 @@ def test_changed_checkpoints(examine, place):
 
     examine(st.one_of(changed(whole), forged, st.binary(max_size=60), VALUES.map(pickle.dumps)), check)
     assert load_checkpoint(str(PUBLISHED / "coop_base_seed1_model.pth.tar-10"))["epoch"] == 10
+
+
+def test_changed_torchscript(examine, place):
+    whole = next(Path(make.__file__).parent.glob("*traced.pt")).read_bytes()
+    with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+        pickled = archive.read("traced/data.pkl")
+    forged = changed(pickled).map(lambda data: repacked(whole, lambda _: data))
+    path = place / "archive.pt"
+
+    def check(content):
+        path.write_bytes(content)
+        with refused_or_read("changed and forged TorchScript archives"):
+            assert all(isinstance(value, torch.Tensor) for value in read_weights(path).values())
+
+    examine(st.one_of(changed(whole), forged, st.binary(max_size=60)), check)
 
 
 def archives():
