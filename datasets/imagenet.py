@@ -105,6 +105,17 @@ class ImageNetVariant(SplitDataset):
         """Test images as Item; labels follow the sorted class folders."""
         return read_folders(self.image_dir, list_class_folders(self.image_dir), names)
 
+    def training_rows(self):
+        """(names of ImageNet's classes, number among them of each class here), in the order of labels; None for other folders.
+
+        Names don't tell which is which: some classes of ImageNet share theirs.
+        """
+        names = read_classnames(self.classnames_path(self.root))
+        every, own = sorted(names), list_class_folders(self.image_dir)
+        if not set(own) <= names.keys():
+            return None  # numbers, as ImageNetV2's, which has all classes
+        return [names[folder] for folder in every], [every.index(folder) for folder in own]
+
     def sample(self, cfg, train, val, test):
         """The test set is taken whole."""
         return train, val

@@ -22,19 +22,38 @@ class ClassRows:
     _trained_classes = None  # of the checkpoint that is being loaded, where it says
 
     def adapt_state_dict(self, name, state_dict):
-        state_dict, trained = super().adapt_state_dict(name, state_dict), self._trained_classes
-        own = list(self.dm.dataset.classnames)
+        state_dict = super().adapt_state_dict(name, state_dict)
+        entries = [entry for entry in self.class_rows if entry in state_dict]
+        own, trained, source = list(self.dm.dataset.classnames), self._trained_classes, self._source()
+        if not trained and source and all(len(state_dict[entry]) == len(source[0]) for entry in entries):
+            trained = source[0]  # a published checkpoint, which doesn't say
         if not trained or trained == own:
             return state_dict
-        number = {classname: row for row, classname in enumerate(trained)}
-        taken = [(row, number[classname]) for row, classname in enumerate(own) if classname in number]
+        taken = list(enumerate(source[1])) if source and source[0] == trained else _same_names(own, trained)
         print(f"Of these {len(own)} classes, {len(taken)} were learned")
-        for entry in set(self.class_rows) & state_dict.keys():
+        for entry in entries:
             rows = torch.zeros(len(own), *state_dict[entry].shape[1:], dtype=state_dict[entry].dtype)
             for row, before in taken:
                 rows[row] = state_dict[entry][before]
             state_dict[entry] = rows
         return state_dict
+
+    def _source(self):
+        """(names of all classes, row of each own class) of the data set that this one is a test set for, or None."""
+        find = getattr(self.dm.dataset, "training_rows", None)
+        found = find() if find else None
+        return found if found and len(found[1]) == len(self.dm.dataset.classnames) else None
+
+
+def _same_names(own, trained):
+    """[(row, row of the same name among the trained ones)]; of a name that stands twice there, the first."""
+    number = {}
+    for row, classname in enumerate(trained):
+        number.setdefault(classname, row)
+    twice = sorted({name for name in own if trained.count(name) > 1})
+    if twice:
+        print(f'WARNING: more than one learned class is called "{twice[0]}": the first one\'s row is taken')
+    return [(row, number[classname]) for row, classname in enumerate(own) if classname in number]
 
 
 def known(rows):

@@ -3,12 +3,14 @@
 import torch.nn.functional as F
 
 from dassl.config import key, section
+from dassl.config.schema import UNREAD
 from dassl.engine import TRAINER_REGISTRY
 from dassl.optim import build_lr_scheduler
 from learning.dataset import hand_template
 
 from .coop import CoOp
 
+READERS = "KgCoOp, ExtrasLinearProbeKgCoOp"
 WORDS = "a photo of a"  # the published code starts from these whatever CTX_INIT says
 
 
@@ -24,9 +26,10 @@ class KgCoOp(CoOp):
 
     @staticmethod
     def extend_cfg(cfg):
-        cfg.TRAINER.COOP.W = key(8.0, "weight of the knowledge-guided term", low=0.0, high=1e6, reader="KgCoOp")
+        cfg.TRAINER.COOP.W = key(8.0, "weight of the knowledge-guided term", low=0.0, high=1e6, reader=READERS)
+        cfg.TRAINER.COOP.ALPHA = key(1.0, "of the repositories' files, whose code doesn't read it either", reader=UNREAD)
         cfg.TRAINER.KGCOOP = section(
-            DOUBLE_SCHEDULER=key(False, "square the cosine, as two schedulers on one optimiser do", reader="KgCoOp")
+            DOUBLE_SCHEDULER=key(False, "square the cosine, as two schedulers on one optimiser do", reader=READERS)
         )
 
     def initial_words(self):
@@ -46,9 +49,13 @@ class KgCoOp(CoOp):
         state_dict = super().adapt_state_dict(name, state_dict)
         return {k: v for k, v in state_dict.items() if k != "bias_vectors" and not k.startswith("meta_net.")}
 
+    def distance(self, text_features):
+        """1 - mean cosine of the classes' text features [C, E] and those of the template."""
+        return 1 - F.cosine_similarity(text_features, self.template_features, dim=1, eps=1e-7).mean()
+
     def loss(self, image_features, labels):
         features = self.text_features()
         logits = self.logits(image_features, features)
         ce = F.cross_entropy(logits, labels)
-        distance = 1 - F.cosine_similarity(features, self.template_features, dim=1, eps=1e-7).mean()
+        distance = self.distance(features)
         return ce + self.options.W * distance, logits, {"loss_ce": ce, "loss_kg": distance}

@@ -153,3 +153,13 @@ def test_variants_use_imagenets_class_names(tmp_path, build):
     mini = MINIATURES["ImageNetA"](tmp_path)
     (mini.folder / "classnames.txt").unlink()
     assert build("ImageNetA").classnames == mini.classnames
+
+
+def test_a_variant_knows_which_classes_of_imagenet_it_has(tmp_path, build):
+    mini = MINIATURES["ImageNetA"](tmp_path)
+    dataset = build("ImageNetA")
+    names, rows = dataset.training_rows()
+    assert [names[row] for row in rows] == dataset.classnames == mini.classnames and rows == sorted(rows)
+    assert len(names) > len(rows)
+    MINIATURES["ImageNetV2"](tmp_path)
+    assert build("ImageNetV2").training_rows() is None

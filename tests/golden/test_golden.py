@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from prompting import unit
 from tests.golden import tiny_clip
 from tests.golden.harness import DRIFT, Numbers, build, close, config, parametrise, weight_file
 
@@ -81,7 +82,8 @@ class Run:
         self.restart()
         close(trainer.model_inference(self.images[0]), numbers.data[f"logits0{suffix}"], absolute=allowed, what=f"logits{suffix}")
         for name, ours in parts_of_logits(trainer, self.images[0]).items():
-            close(ours, numbers.data[name + suffix], absolute=allowed, what=name + suffix)
+            if name + suffix in numbers:
+                close(ours, numbers.data[name + suffix], absolute=allowed, what=name + suffix)
         for name, ours in outputs(trainer, self.images[0]).items():
             if name + suffix in numbers.data.files:  # of a sample of raw features the lengths aren't known
                 theirs = torch.from_numpy(numbers.data[name + suffix])
@@ -106,13 +108,20 @@ def outputs(trainer, images):
         return {"text_features0": trainer.text_features(), "image_features0": trainer.encode_image(images)}
     if name == "MMRL":
         return {"text_features0": trainer.text_features(), "image_features0": trainer.encode_image(images)[:, 0]}
+    if name.startswith("ExtrasLinearProbe"):
+        return {"text_features0": trainer.text_features(), "image_features0": unit(trainer.encode_image(images))}
     return {}
 
 
 @torch.no_grad()
 def parts_of_logits(trainer, images):
     """Logits that a method fuses, under the golden files' names."""
-    if trainer.cfg.TRAINER.NAME != "MMRL":
+    name = trainer.cfg.TRAINER.NAME
+    if name.startswith("ExtrasLinearProbe"):
+        features, text = trainer.encode_image(images), trainer.prepare()
+        found = {"logits_similarity0": trainer.similarity(features, text)}
+        return {**found, "logits_lp0": trainer.classified(features, text)} if trainer.fused else found
+    if name != "MMRL":
         return {}
     features, text = trainer.encode_image(images), trainer.text_features()
     return {"logits_class0": 100 * features[:, 0] @ text.t(), "logits_rep0": 100 * features[:, 1] @ text.t()}
@@ -121,7 +130,7 @@ def parts_of_logits(trainer, images):
 def teachers(trainer):
     """What a method compares with, under the names of the golden files."""
     name = trainer.cfg.TRAINER.NAME
-    if name == "KgCoOp":
+    if name in ("KgCoOp", "ExtrasLinearProbeKgCoOp"):
         return {"kg_text_features_old": trainer.template_features}
     if name == "TCP":
         return {"tcp_text_features_old": trainer.template_features, "class_tokens0": trainer.class_tokens()}
@@ -138,7 +147,8 @@ def teachers(trainer):
 
 # what a case says of the first step's losses: our name
 FIRST_LOSSES = {
-    "loss_text0": "loss_text", "loss_gate0": "loss_router", "loss_cls0": "loss_cls", "kg_score0": "loss_kg", "kg_ce0": "loss_ce",
+    "loss_text0": "loss_text", "loss_gate0": "loss_router", "loss_cls0": "loss_cls",
+    "kg_score0": "loss_kg", "kg_ce0": "loss_ce", "lp_ce0": "loss_lp",
     "ce_class0": "ce_class", "ce_rep0": "ce_rep", "reg_image0": "reg_image", "reg_text0": "reg_text",
     "ce0": "loss_ce", "l1_text0": "l1_text", "l1_image0": "l1_image", "kl_logits0": "kl_logits",
 }  # fmt: skip
@@ -175,6 +185,10 @@ def test_case(case, weights, tmp_path, monkeypatch):
     spec, trainer, numbers = run.spec, run.trainer, run.numbers
     if "masks" in spec.get("dropout", ""):
         use_portable_masks(trainer)
+    if "train_logits_lp0" in numbers:
+        with torch.no_grad():
+            features, text = trainer.encode_image(run.images[0]), trainer.prepare()
+            numbers.compare(trainer.classified(features, text, run.labels[0]), "train_logits_lp0", absolute=1e-4)
     if "train_logits0" in numbers:
         trainer.set_model_mode("train")
         close(trainer.model_inference(run.images[0]), numbers.data["train_logits0"], absolute=1e-4, what="logits in training")
@@ -186,6 +200,10 @@ def test_case(case, weights, tmp_path, monkeypatch):
     if epochs:
         return whole_training(run, epochs)
     trainer.set_model_mode("train")
+    if "learning_rates" in spec:
+        close(
+            [group["lr"] for group in trainer.optim.param_groups], spec["learning_rates"], absolute=1e-10, what="learning rates"
+        )
     for step in range(5 if run.keys else 0):
         if "lr_per_step" in spec:
             close(trainer.optim.param_groups[0]["lr"], spec["lr_per_step"][step], absolute=1e-10, what="learning rate")

@@ -81,6 +81,7 @@ CASES = {
     "MMA": ("MultiModalAdapter", "vit_b16_ep5", "TRAINER.MMADAPTER.ADAPTER_START", 0, "TRAINER.MMADAPTER.ADAPTER_END", 2),
     "MMRL": ("MMRL", "vit_b16", "TRAINER.MMRL.REP_LAYERS", [1, 2], "TRAINER.MMRL.REP_DIM", 32, "OPTIM.LR", 0.001),
     "TCP": ("TCP", "vit_b16_ep100_ctxv1", "TRAINER.TCP.LAYER", 1, "OPTIM.LR", 0.002),
+    "DePT": ("ExtrasLinearProbeKgCoOp", "vit_b16_ep10_ctxv1_bs4_lr35", BATCH, 3, "OPTIM.LR", 0.002),
     "CLIP-LoRA": (
         "CLIPLoRA",
         "vit_b16",

@@ -13,6 +13,7 @@ OPTIONS = {
     "MMRL": (),
     "MultiModalAdapter": (),
     "TCP": (),
+    "ExtrasLinearProbeKgCoOp": (),
     "CLIPLoRA": ("TRAINER.CLIPLORA.DROPOUT", 0.5),
     "TwoSFS": (),  # 60 % of 15 steps are the first stage: it is interrupted there and in the second
 }

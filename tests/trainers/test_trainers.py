@@ -19,7 +19,8 @@ METHODS = {
     "MoCoOp": "vit_b16", "VPT": "vit_b16_c2_ep5_batch4_4", "IVLP": "vit_b16_c2_ep5_batch4_2+2ctx",
     "MaPLe": "vit_b16_c2_ep5_batch4_2ctx", "PromptSRC": "vit_b16_c2_ep20_batch4_4+4ctx",
     "MultiModalAdapter": "vit_b16_ep5", "MMRL": "vit_b16", "TCP": "vit_b16_ep100_ctxv1",
-    "CLIPLoRA": "vit_b16", "TwoSFS": "vit_b16",
+    "CLIPLoRA": "vit_b16", "TwoSFS": "vit_b16", "ExtrasLinearProbeCoOp": "vit_b16_ep10_bs4_lr35",
+    "ExtrasLinearProbeKgCoOp": "vit_b16_ep10_ctxv1_bs4_lr35",
 }  # fmt: skip
 PUBLISHED = Path(__file__).parents[1] / "golden" / "published"
 
