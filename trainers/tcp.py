@@ -47,8 +47,14 @@ class TCP(CoOp):
     @staticmethod
     def extend_cfg(cfg):
         cfg.TRAINER.TCP = section(
-            W=key(8.0, "weight of the distance to the template's text features", low=0.0, high=1e6),
-            LAYER=key(8, "layer of the text tower, counted from 0, before which the class-aware vectors enter", low=1, high=1000),
+            W=key(8.0, "weight of the distance to the template's text features", low=0.0, high=1e6, reader="TCP"),
+            LAYER=key(
+                8,
+                "layer of the text tower, counted from 0, before which the class-aware vectors enter",
+                low=1,
+                high=1000,
+                reader="TCP",
+            ),
         )
 
     def initial_words(self):

@@ -56,8 +56,14 @@ def copy_data(source, target):
 
 
 def command(method, data, out, *pairs):
-    """Arguments of train.py for one of METHODS."""
-    trainer, stem, options, own = METHODS[method]
+    """Arguments of train.py for one of METHODS, or for another method of ours with its first configuration file."""
+    if method in METHODS:
+        trainer, stem, options, own = METHODS[method]
+    else:
+        from tests.trainers.conftest import TINY
+
+        files = (PROJECT / "configs" / "trainers" / method).glob("vit_b16*.yaml")
+        trainer, stem, options, own = method, min(file.stem for file in files), (), map(str, TINY.get(method, ()))
     return [
         "--root", str(data), "--seed", "1", "--trainer", trainer, "--output-dir", str(out),
         "--config-file", str(PROJECT / "configs" / "trainers" / trainer / f"{stem}.yaml"), *options,
