@@ -16,8 +16,8 @@ class UserError(Exception):
 
     Control characters in it, which come from names in files, are written out.
 
-    An instance that was raised in a data-loading worker is rebuilt by PyTorch in the main process, with the worker's
-    traceback put before the message: that part is taken off again.
+    PyTorch rebuilds an instance from a data-loading worker in the main process and puts the worker's traceback before the
+    message; that part is removed here.
     """
 
     def __init__(self, message: object = "") -> None:

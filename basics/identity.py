@@ -12,7 +12,7 @@ import yaml
 
 NOT_DECIDING = {  # setting: why another value of it leaves the numbers as they are
     "OUTPUT_DIR": "where the files of the run lie",
-    "RESUME": "where it goes on from: the checkpoint carries an identity of its own",
+    "RESUME": "where it resumes from: the checkpoint carries an identity of its own",
     "DATASET.ROOT": "where the images lie; the images themselves are compared",
     "MODEL.BACKBONE.PATH": "where the weights lie; the weights themselves are compared",
     "MODEL.INIT_WEIGHTS": "where initial weights lie; the file itself is compared",
@@ -77,7 +77,7 @@ def _plain(value):
 def differences(old, new):
     """[(name, old value, new value)] of the entries in which two identities differ.
 
-    What only one of them has is no difference: a key of a method that was added or removed since.
+    An entry that only one of them has is no difference: a key may have been added or removed since.
     """
     return [(name, value, new[name]) for name, value in old.items() if name in new and not _same(value, new[name])]
 

@@ -77,7 +77,7 @@ def explain(error: BaseException, after: str = "") -> tuple[int, str] | None:
     if isinstance(error, Terminated):
         return EXIT_TERMINATED, "terminated" + after
     if isinstance(error, BrokenPipeError):
-        return EXIT_BROKEN_PIPE, "error: what reads this program's output has ended"
+        return EXIT_BROKEN_PIPE, "error: the program that reads this output has ended"
     text = _explain_in_words(error, after)
     return None if text is None else (EXIT_USER_ERROR, f"error: {text}")
 
@@ -131,7 +131,7 @@ def _on_exception(kind, error, traceback):
 
 
 def _on_unraisable(args):
-    """Send an interruption again that came while Python ran a callback whose exceptions it drops."""
+    """Send an interruption again if it came while Python ran a callback: Python drops exceptions there."""
     if issubclass(args.exc_type, (KeyboardInterrupt, Terminated)):
         number = signal.SIGINT if args.exc_type is KeyboardInterrupt else signal.SIGTERM
         again = threading.Timer(0.1, os.kill, (os.getpid(), number))

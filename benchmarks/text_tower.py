@@ -69,7 +69,7 @@ class Case:
         self.direction = torch.randn(shape, device=device, dtype=dtype)
 
     def step(self, encode):
-        """One step with ``encode(plan, learned)``: unit features and the gradient of a random linear loss of them."""
+        """One step with ``encode(plan, learned)``: unit features, and the gradients of a random linear loss on them."""
         wanted = [self.learned, *self.insertions.rows.values(), *self.insertions.modules().parameters()]
         for tensor in wanted:
             tensor.grad = None

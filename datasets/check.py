@@ -24,10 +24,10 @@ SHOWN = 20  # how many bad files are listed one by one
 
 
 def quick_check(cfg):
-    """The part that takes no time, for the start of a run: is the dataset known, and is it where it should be?
+    """Check at the start of a run, in no time, that the dataset is known and where it should be.
 
     Raises:
-        UserError: no; the message says what is missing and what to do.
+        UserError: it isn't; the message says what is missing and what to do.
     """
     preflight = getattr(DATASET_REGISTRY.get(cfg.DATASET.NAME), "preflight", None)
     if preflight:  # a dataset file written for Dassl has none

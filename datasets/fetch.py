@@ -26,7 +26,7 @@ TRANSIENT = (urllib.error.URLError, http.client.HTTPException, ConnectionError, 
 
 
 class FetchError(Exception):
-    """An address that can't be had from; the next one may do."""
+    """Nothing can be fetched from an address; the next one may work."""
 
 
 def fetch(url, path, checksum=""):

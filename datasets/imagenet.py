@@ -77,7 +77,7 @@ class ImageNet(SplitDataset):
         return train, val
 
     def require_images(self, parts):
-        """Only a few-shot file can name images that aren't there: the rest has just been listed."""
+        """Check a few-shot file's images only: the others have just been listed."""
         super().require_images(parts[:1])
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Is a dataset where it should be? If not: what is missing, what lies there instead, and what to do."""
+"""Whether a dataset is where it should be; if not, what is missing, what lies there instead, and what to do."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""What is learned for each class, used with other classes: rows are found by the classes' names."""
+"""Learned rows of classes, used with other classes: a row is found by its class's name."""
 
 import torch
 

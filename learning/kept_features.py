@@ -91,7 +91,7 @@ class ImageFeatures:
         if type(dataset) is not DatasetWrapper or dataset.k_tfm > 1 or dataset.return_img0:
             return "this run's data are more than one image per sample"
         if describe(dataset.transform) is None:
-            return "what this run's transform does can't be told from it"
+            return "this run's transform doesn't show what it does"
         if views and self.trainer.cfg.SEED < 0:
             return "without --seed, no other run sees the same training images"
         return ""
@@ -145,7 +145,7 @@ class ImageFeatures:
         quiet = not (sys.stderr.isatty() and parallel.is_main())
         for batch, indices in zip(tqdm(loader, disable=quiet, leave=False), plan, strict=True):
             if batch["index"].tolist() != [int(i) for i in indices]:
-                raise UserError("this data loader's order can't be foretold; set TRAINER.FEATURE_CACHE to \"\"")
+                raise UserError("this data loader's order isn't known beforehand; set TRAINER.FEATURE_CACHE to \"\"")
             images = batch["img"].to(self.trainer.device, non_blocking=True)
             features.append(self.trainer.clip.encode_image(images, raw=True).cpu())
         return torch.cat(features)

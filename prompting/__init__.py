@@ -1,11 +1,12 @@
-"""What all prompt-learning methods share: CLIP, templates, soft prompts, the text tower. Knows no method and no engine."""
+"""What all prompt-learning methods share: CLIP, templates, soft prompts, the text tower. Knows no method and no engine.
+
+What needs torch is imported when it is first asked for: templates are read without it.
+"""
+
+from importlib import import_module
 
 from basics import UserError
 
-from .clip import CLIP, OPENAI_NAMES, PRECISIONS, load_clip, unit
-from .insertions import Insertions
-from .plan import Plan, build_plan, learned
-from .soft import POSITIONS, context_programs, hard_programs, template_programs, word_programs
 from .templates import (
     SELECTED_TEMPLATES,
     TemplateGroup,
@@ -16,31 +17,30 @@ from .templates import (
     template_for,
     word_parts,
 )
-from .tokens import encode
 
+_NEEDS_TORCH = {
+    "clip": ("CLIP", "OPENAI_NAMES", "PRECISIONS", "load_clip", "unit"),
+    "insertions": ("Insertions",),
+    "plan": ("Plan", "build_plan", "learned"),
+    "soft": ("POSITIONS", "context_programs", "hard_programs", "template_programs", "word_programs"),
+    "tokens": ("encode",),
+}
+_MODULE_OF = {name: module for module, names in _NEEDS_TORCH.items() for name in names}
 __all__ = [
-    "CLIP",
-    "Insertions",
-    "OPENAI_NAMES",
-    "POSITIONS",
-    "PRECISIONS",
-    "Plan",
     "SELECTED_TEMPLATES",
     "TemplateGroup",
     "UserError",
-    "build_plan",
-    "context_programs",
-    "encode",
     "group_file",
-    "hard_programs",
     "imagenet_templates",
-    "learned",
-    "load_clip",
     "read_groups",
     "soft_parts",
     "template_for",
-    "template_programs",
-    "unit",
     "word_parts",
-    "word_programs",
+    *_MODULE_OF,
 ]
+
+
+def __getattr__(name):
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)

@@ -116,7 +116,7 @@ class FeatureCache:
 
     @contextlib.contextmanager
     def _lock(self, path, what):
-        """Only one process computes an entry. Where the file system has no locks all do: slower, and no less right."""
+        """Only one process computes an entry. Where the file system has no locks all do: which is slower and just as exact."""
         with contextlib.ExitStack() as stack:
             try:
                 folder = self.folder / "locks"
@@ -220,7 +220,7 @@ def describe(transform):
 
 
 def arithmetic(device):
-    """Text of what decides over the last bits of a result: device, threads, library versions."""
+    """Text of what decides the last bits of a result: device, threads, library versions."""
     import open_clip
     import PIL
     import torchvision

@@ -5,7 +5,6 @@
 
 A template's feature is the mean of its unit text features over some class names, itself of length 1. k-means puts the
 templates into groups; in each, the template nearest to the group's centre comes first, because MoCoOp's expert starts
-import sys
 from it, and the others follow by distance. The same input and seed give the same file, whatever the templates' order.
 """
 

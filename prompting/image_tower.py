@@ -1,4 +1,4 @@
-"""CLIP's image encoder with insertions, and its patch tokens. The blocks are the model's own; without either, so is the whole."""
+"""CLIP's image encoder with insertions, and its patch tokens, computed by the model's own blocks."""
 
 from dataclasses import dataclass
 

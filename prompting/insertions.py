@@ -47,7 +47,7 @@ class Insertions:
         if unknown:
             raise ValueError(f"projections {sorted(unknown)}: only {', '.join(PROJECTIONS)} exist")
         for module in self._entries():
-            if not isinstance(module, nn.Module):  # else what it learns could not be found
+            if not isinstance(module, nn.Module):  # its parameters have to be found
                 raise TypeError(f"{module!r} is no nn.Module")
 
     def _entries(self):

@@ -1,6 +1,6 @@
 """Jobs on Ray: one process a run, several at a time, on this machine or a cluster; finished ones are not repeated.
 
-Ray schedules, waits for what a job needs, and retries what died with its worker or node. What a killed driver leaves
+Ray schedules, waits for what a job needs, and retries what died with its worker or node. A killed driver's state
 is on disk: the next call finds finished runs by their results.json and resumes the others from their checkpoints.
 """
 

@@ -54,7 +54,7 @@ class Experiment:
         return self, datasets or self.datasets
 
     def options(self):
-        """Words of the command line that say which experiment this is."""
+        """The command line's words for this experiment."""
         return [self.name]
 
     # -- what is shown -------------------------------------------------------------------------------------------------

@@ -134,7 +134,7 @@ def is_stale(tested, trained):
 
 
 def has_checkpoint(directory: Path) -> bool:
-    """Whether train.py left something in this folder that training can go on from."""
+    """Whether train.py left something in this folder from which training can resume."""
     return any(any(directory.glob(pattern)) for pattern in ("resume/epoch-*.pt", "*/model.pth.tar-*"))
 
 

@@ -83,7 +83,7 @@ class CLIPLoRA(ByIterations, PromptTrainer):
             ENCODER=key("both", "which encoders are changed", choices=("both", "text", "vision")),
             PARAMS=key(["q", "k", "v"], "changed projections of the attention", choices=("q", "k", "v", "o")),
             POSITION=key("all", "layers with changes", choices=POSITIONS),
-            R=key(2, "rank of a change", low=1, high=100_000),
+            R=key(2, "rank of a change", low=1, high=4096),
             ALPHA=key(1.0, "a change is scaled by ALPHA / √R", above=0.0, high=1e6),
             DROPOUT=key(0.25, "rate of dropout before a change", low=0.0, below=1.0),
             SHARE_MASKS=key(False, "classes share dropout masks where their prompts are alike: faster, correlated noise"),

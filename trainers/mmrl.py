@@ -65,7 +65,7 @@ class MMRL(PromptTrainer):
             ALPHA=key(0.7, "weight of the class token, in the loss and in predictions", low=0.0, high=1.0),
             REG_WEIGHT=key(1.0, "λ, weight of the distances to CLIP's own features", low=0.0, high=1e6),
             N_REP_TOKENS=key(5, "representation tokens", low=1, high=1000),
-            REP_DIM=key(512, "their width", low=1, high=1_000_000),
+            REP_DIM=key(512, "their width", low=1, high=4096),
             REP_LAYERS=key([6, 7, 8, 9, 10, 11, 12], "layers of both encoders that they enter, counted from 1", low=1, high=1000),
         )
 

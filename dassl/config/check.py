@@ -57,7 +57,7 @@ def _check_blur(c):
 
 
 def remarks(cfg, readers):
-    """Lines about what is allowed but not what one may think it is, for the head of a log.
+    """Lines about settings that are allowed but may surprise, for the head of a log.
 
     readers: {section: the methods that read it}, as ``trainers.readers`` gives it.
     """
@@ -74,9 +74,9 @@ def remarks(cfg, readers):
 
 
 def _readers_at_work(cfg, readers):
-    """(names of what this run reads keys with, beginnings of keys about which nothing is known).
+    """(names of this run's readers of keys, beginnings of keys whose readers are unknown).
 
-    What a method written for Dassl reads isn't known; a dataset class may be built on ImageFolder.
+    Nobody knows what a method written for Dassl reads; a dataset class may be built on ImageFolder.
     """
     active = {*cfg.INPUT.TRANSFORMS, cfg.OPTIM.NAME, cfg.OPTIM.LR_SCHEDULER, cfg.TRAINER.NAME}
     active |= {cfg.DATALOADER.TRAIN_X.SAMPLER, cfg.DATALOADER.TRAIN_U.SAMPLER}

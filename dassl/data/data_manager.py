@@ -54,7 +54,7 @@ def build_data_loader(
         **batching,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
-        generator=torch.Generator(),  # of its own: which data are loaded when leaves the model's randomness alone
+        generator=torch.Generator(),  # its own generator: loading data doesn't change the random state that the model draws from
         # starting workers takes longer than an epoch of a few-shot set
         persistent_workers=is_train and cfg.DATALOADER.NUM_WORKERS > 0 and isinstance(sampler, EpochSampler),
     )

@@ -1,7 +1,7 @@
 """Images that can't be read are found before training starts, not when an evaluation comes to them hours later.
 
-Every image of a run is decoded once; that it was is remembered in ``<DATASET.ROOT>/.checked`` for as long as paths, sizes
-and times of change stay the same.
+Every image of a run is decoded once. A record of that in ``<DATASET.ROOT>/.checked`` holds for as long as paths, sizes and
+times of change stay the same.
 """
 
 import hashlib

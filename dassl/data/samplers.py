@@ -175,8 +175,8 @@ def build_sampler(sampler_type, cfg=None, data_source=None, batch_size=32, n_dom
 
 
 class SharedBatchSampler(BatchSampler):
-    """This process' part of each batch; where a batch has fewer samples than there are processes, for those left over
-    its first sample as a stand-in."""
+    """This process' part of each batch. Where a batch has fewer samples than there are processes, the processes left over
+    get its first sample as a stand-in."""
 
     def __iter__(self):
         for batch in super().__iter__():

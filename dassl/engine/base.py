@@ -50,7 +50,7 @@ class TrainerBase:
     # ---- models ----
 
     def register_model(self, name="model", model=None, optim=None, sched=None):
-        """Put a model, with its optimiser and scheduler, into the care of the trainer under ``name``."""
+        """Register a model, with its optimiser and scheduler, under ``name``."""
         if "_models" not in self.__dict__:
             raise AttributeError("register_model() before super().__init__()")
         if name in self._models:
@@ -149,7 +149,7 @@ class TrainerBase:
             f"{what} is not finite (infinite or NaN) in {where}, "
             f"at the learning rate {', '.join(rates) or 'unknown'}; training stops. {self._last_good_checkpoint()} "
             "Try a lower OPTIM.LR, a longer OPTIM.WARMUP_EPOCH, or fp32 in place of fp16, in another "
-            "--output-dir or with --fresh: a run that goes on keeps its settings"
+            "--output-dir or with --fresh: a resumed run keeps its settings"
         )
 
     def _last_good_checkpoint(self):

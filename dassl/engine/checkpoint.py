@@ -100,7 +100,7 @@ def check_trainer(checkpoint, cfg, where):
 
 
 def check_settings(checkpoint, trainer, where):
-    """Raise UserError when the checkpoint was trained with another value of a key without which its weights mean nothing."""
+    """Raise UserError when the checkpoint was trained with another value of a key that its weights depend on."""
     try:
         identity = json.loads(checkpoint.get("identity") or "{}")
         found = differences(identity, deciding(trainer.cfg))
@@ -170,7 +170,7 @@ def run_entry(trainer, epoch):
     for name, model in trainer._models.items():
         for key, p in _parameters(model).items():
             if p.requires_grad and not torch.isfinite(p).all():
-                trainer.stop_non_finite(f"{key} of {name}")  # never takes the place of a state that can be gone on from
+                trainer.stop_non_finite(f"{key} of {name}")  # so that it never replaces a state that can be resumed
     return {
         "epoch": epoch,
         "trainer": cfg.TRAINER.NAME if cfg is not None else type(trainer).__name__,
@@ -257,7 +257,7 @@ def check_layout(checkpoint, path):
 
 @contextlib.contextmanager
 def only_user_errors(path):
-    """Make a UserError that names the file of what unfitting values in it raise: others write what they like."""
+    """Turn what unsuitable values in a file raise into a UserError that names it: other programs may write anything."""
     try:
         yield
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as e:

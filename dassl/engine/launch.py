@@ -24,7 +24,7 @@ def output_lock(folder):
 def draw_seed(cfg, folders):
     """Give a configuration without a seed one: that of an earlier run in one of the folders, else a random one.
 
-    ``folders``: of runs that this one goes on with or evaluates, "" for none.
+    ``folders``: of runs that this one continues or evaluates, "" for none.
     """
     if cfg.SEED >= 0:
         return

@@ -79,7 +79,7 @@ def data_hash(splits, root):
 
 
 def frozen_hash(trainer):
-    """Hash of the frozen parameters of all modules that are attributes of ``trainer``: what it was given, not learned."""
+    """Hash of the frozen parameters of all modules that are attributes of ``trainer``: what it starts from."""
     modules = {name: value for name, value in vars(trainer).items() if isinstance(value, nn.Module)}
     frozen = {
         f"{owner}.{name}": p for owner, module in modules.items() for name, p in module.named_parameters() if not p.requires_grad

@@ -1,4 +1,4 @@
-"""A run folder is one run: what lies in it is gone on with, or refused; never taken over by another run.
+"""A run folder is one run: a command continues the run in it or is refused; no other run takes the folder over.
 
 ``run.json`` says from the start which run a folder belongs to: its configuration and what it is made from. Folders of
 earlier versions, or of other programs, have none: there ``results.json`` or ``log.txt`` say what they can.
@@ -48,7 +48,7 @@ class Earlier:
 
 
 def earlier_run(folder):
-    """Earlier of a folder, None where nothing lies that could be gone on from or overwritten. UserError: damaged record."""
+    """Earlier of a folder; None where there is nothing to continue or to overwrite. UserError: damaged record."""
     record, results = _json(osp.join(folder, RECORD)) or {}, _json(osp.join(folder, RESULTS), strict=False)
     points = _epochs(folder, "resume/epoch-*.pt") | _epochs(folder, "*/model.pth.tar-*")
     best = glob.glob(osp.join(glob.escape(folder), "*/model-best.pth.tar"))
@@ -118,12 +118,12 @@ def check_folders(cfg, kind, fresh=False):
         if earlier:
             _check_kind(earlier, kind, output)
             found = differences(earlier.identity, deciding(cfg))
-            if [name for name, *_ in found] != [EPOCHS]:  # that is looked at when the trainer is there
+            if [name for name, *_ in found] != [EPOCHS]:  # the trainer's claim compares it
                 _refuse(earlier, found, output)
 
 
 def resumed_folder(cfg):
-    """The other folder that RESUME names, or "": in OUTPUT_DIR a run goes on without being told."""
+    """The other folder that RESUME names, or "": a run in OUTPUT_DIR continues without it."""
     same = cfg.RESUME and osp.realpath(cfg.RESUME) == osp.realpath(cfg.OUTPUT_DIR)
     return "" if same else cfg.RESUME
 
@@ -183,7 +183,7 @@ def set_aside(folder, kind=TRAINING):
     print(f"The files of the earlier run in {folder} are now in {place}")
 
 
-# ---- with a trainer at hand ----
+# ---- once the trainer is built ----
 
 
 class RunFolder:
@@ -266,7 +266,7 @@ class RunFolder:
         if [name for name, *_ in found] == [EPOCHS] and not self._other_length(*found[0][1:], checkpoint["epoch"]):
             return
         if found:
-            raise UserError(f"{path} is a checkpoint of a run that differs in {describe(found)}: it can't be gone on from here")
+            raise UserError(f"{path} is a checkpoint of a run that differs in {describe(found)}: it can't be continued here")
 
     def _other_length(self, old, new, done):
         """Why a run of ``old`` epochs, ``done`` of which are trained, isn't the beginning of one of ``new``; "" if it is."""

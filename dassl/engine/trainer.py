@@ -191,7 +191,7 @@ class SimpleTrainer(TrainerBase):
                 self._run_folder = RunFolder(self, kind)
 
     def _resume_from(self):
-        """The output folder once it has something to go on from; before that the one that RESUME names."""
+        """The output folder once it has a checkpoint; before that the one that RESUME names."""
         if not resumed_folder(self.cfg):
             return self.output_dir
         own = parallel.from_main(int(earlier_run(self.output_dir) is not None))
@@ -215,7 +215,7 @@ class SimpleTrainer(TrainerBase):
         if names and not directory and not self.cfg.MODEL.INIT_WEIGHTS:
             raise UserError(
                 f"{self.cfg.TRAINER.NAME} learns: --eval-only needs --model-dir, the folder of a finished training run "
-                "(what nobody has trained has no accuracy worth a record)"
+                "(an untrained model has no accuracy worth recording)"
             )
         if directory and not names:
             print(f"Note: {self.cfg.TRAINER.NAME} learns nothing: --model-dir isn't used")

@@ -48,7 +48,7 @@ class WarmupScheduler(LRScheduler):
     def load_state_dict(self, state_dict):
         """Take over a state: this class' own, or a Dassl scheduler's as ``load_checkpoint`` reads it.
 
-        Dassl pickles the schedule that follows its warm-up as an object, whose own count goes on where the warm-up's
+        Dassl pickles the schedule that follows its warm-up as an object, whose own count starts where the warm-up's
         stops: the steps taken are the sum of the two.
         """
         steps = int(state_dict["last_epoch"])

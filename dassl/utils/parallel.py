@@ -75,14 +75,14 @@ def start(use_cuda):
 
 
 def finish():
-    """Part, after a run that went well."""
+    """Leave the job after a run that went well."""
     if dist.is_initialized():
         barrier()
         dist.destroy_process_group()
 
 
 def first_report(message):
-    """What the job stops with, and whether it is this process that is to print it.
+    """The message that the job stops with, and whether this process prints it.
 
     ``message`` is what stopped this process. An error that all processes have is reported once, by the first of them
     if it gets there within ``GRACE``; one of a single process ends the others, which learn here what it was.

@@ -43,7 +43,7 @@ def raises(error):
         (ModuleNotFoundError("No module", name="yacs.config"), 2, "error: the Python package yacs is not installed"),
         (KeyboardInterrupt(), 130, "interrupted, again soon"),
         (program.Terminated(), 143, "terminated, again soon"),
-        (BrokenPipeError(), 141, "error: what reads this program's output has ended"),
+        (BrokenPipeError(), 141, "error: the program that reads this output has ended"),
     ],
 )
 def test_what_ends_with_one_line(capsys, error, status, message):
@@ -93,6 +93,7 @@ def test_a_mistyped_option_is_one_line(command):
         "import predict; predict.main(['--help'])",
         "from reproduce.__main__ import main; main(['table1', '--paper'])",
         "from reproduce.__main__ import main; main(['report', '--help'])",
+        "from prompting.group_templates import main; main(['--help'])",
     ],
 )
 def test_what_needs_no_torch_does_not_import_it(code):

@@ -1,4 +1,4 @@
-"""A labelled image, and what all datasets have in common."""
+"""The class of a labelled image, and the base class of all datasets."""
 
 import os.path as osp
 import random
