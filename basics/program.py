@@ -5,6 +5,7 @@ import contextlib
 import errno
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import threading
@@ -94,6 +95,10 @@ def _explain_in_words(error: BaseException, after: str) -> str | None:
             f"out of GPU memory ({str(error).splitlines()[0]}); lower DATALOADER.TRAIN_X.BATCH_SIZE or "
             "DATALOADER.TEST.BATCH_SIZE, or set TRAINER.CHECKPOINTING True"
         )
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)):
+        asked = re.search(r"allocate (\d+) bytes", str(error))
+        size = f" ({int(asked[1]) / 1e9:.1f} GB were asked for)" if asked else ""
+        return f"out of memory{size}; lower DATALOADER.TRAIN_X.BATCH_SIZE, or the sizes of what the method learns"
     if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
         return f"{str(error).strip(' .')}. The system ends processes when memory runs out: lower DATALOADER.NUM_WORKERS" + after
     if isinstance(error, ModuleNotFoundError) and str(error.name).split(".")[0] not in OURS:

@@ -43,6 +43,10 @@ class Building:
             check_classes(load_checkpoint(cfg.MODEL.INIT_WEIGHTS), self, cfg.MODEL.INIT_WEIGHTS)
             load_pretrained_weights(self.learner, cfg.MODEL.INIT_WEIGHTS)
         count = sum(p.numel() for p in self.learner.parameters())
+        if not count:
+            raise UserError(
+                f"{cfg.TRAINER.NAME}: the settings in TRAINER.{self.section} leave nothing to learn in {cfg.MODEL.BACKBONE.NAME}"
+            )
         print(f"CLIP is frozen but for what the method learns: {count:,} parameters")
         self.register_learner()
 

@@ -41,6 +41,8 @@ def raises(error):
         (DamagedFileError("cut off"), 2, "error: cut off"),
         (OSError(errno.ENOSPC, "No space", "out\x07/log"), 2, r"error: no space left on the disk: out\x07/log"),
         (ModuleNotFoundError("No module", name="yacs.config"), 2, "error: the Python package yacs is not installed"),
+        (MemoryError(), 2, "error: out of memory; lower DATALOADER"),
+        (RuntimeError("DefaultCPUAllocator: you tried to allocate 40000000000 bytes"), 2, "error: out of memory (40.0 GB"),
         (KeyboardInterrupt(), 130, "interrupted, again soon"),
         (program.Terminated(), 143, "terminated, again soon"),
         (BrokenPipeError(), 141, "error: the program that reads this output has ended"),

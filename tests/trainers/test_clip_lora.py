@@ -75,3 +75,9 @@ def test_a_file_of_the_published_code_is_loaded(position, make_trainer, tmp_path
     torch.save({"weights": [1], "metadata": 7}, file)
     with pytest.raises(UserError, match="can't take up its contents"):
         target.load_model(str(file))
+
+
+def test_layers_that_a_tower_lacks_leave_nothing_to_learn(make_trainer):
+    """A third of two layers is none."""
+    with pytest.raises(UserError, match="CLIPLORA leave nothing to learn"):
+        make_trainer("CLIPLoRA", "vit_b16", "TRAINER.CLIPLORA.POSITION", "bottom")
