@@ -6,10 +6,14 @@ import json
 import os
 import os.path as osp
 import tempfile
+import time
 from collections.abc import Iterator
 from typing import IO, Any
 
 from .errors import UserError
+
+# what a file is called while it is written: a name that nothing else has, so that what a killed run left can be told
+PART_SUFFIX = ".mocoop-part"
 
 
 def mkdir_if_missing(dirname: str | os.PathLike) -> None:
@@ -31,6 +35,21 @@ def listdir_nohidden(path: str | os.PathLike, sort: bool = False) -> list[str]:
     return sorted(items) if sort else items
 
 
+def remove_parts(folder: str | os.PathLike, older_than: float = 0.0) -> None:
+    """Remove partly written files of killed runs from a folder, and no others.
+
+    Args:
+        folder: of the files; it may be missing.
+        older_than: seconds since they were last written; younger ones may be another process'.
+    """
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(folder):
+            with contextlib.suppress(OSError):
+                is_part = entry.name.startswith(".") and entry.name.endswith(PART_SUFFIX)
+                if is_part and time.time() - entry.stat().st_mtime >= older_than:
+                    os.unlink(entry.path)
+
+
 @contextlib.contextmanager
 def atomic_path(fpath: str | os.PathLike) -> Iterator[str]:
     """The name of an empty file beside ``fpath`` that takes its place when the block ends well and the bytes are on disk.
@@ -42,7 +61,7 @@ def atomic_path(fpath: str | os.PathLike) -> Iterator[str]:
     tmp = None
     try:
         os.makedirs(folder, exist_ok=True)
-        fd, tmp = tempfile.mkstemp(prefix=f".{osp.basename(fpath)}.", suffix=".tmp", dir=folder)
+        fd, tmp = tempfile.mkstemp(prefix=f".{osp.basename(fpath)}.", suffix=PART_SUFFIX, dir=folder)
         os.close(fd)
         yield tmp
         with open(tmp, "rb") as file:

@@ -13,7 +13,6 @@ import inspect
 import json
 import os
 import re
-import time
 from pathlib import Path
 
 import torch
@@ -21,11 +20,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from basics import UserError, atomic_path
+from basics.files import remove_parts
 
 SUFFIX = ".safetensors"
 _ENTRY = re.compile(r"[0-9a-f]{40}\.safetensors")
 _HEADER = 1000  # bytes of an entry beside data and identity, at most
-_PARTIAL = re.compile(r"\..*\.tmp")
 _ABANDONED_AFTER = 24 * 3600  # seconds after which a partly written file is a killed run's
 
 
@@ -136,13 +135,12 @@ class FeatureCache:
     def _entries(self):
         """[(time of last use, bytes, path)], oldest first."""
         found = []
+        remove_parts(self.folder, older_than=_ABANDONED_AFTER)
         with contextlib.suppress(OSError):
             for entry in os.scandir(self.folder):
                 with contextlib.suppress(OSError):  # removed by another run
                     if _ENTRY.fullmatch(entry.name):
                         found.append((entry.stat().st_mtime, entry.stat().st_size, entry.path))
-                    elif _PARTIAL.fullmatch(entry.name) and time.time() - entry.stat().st_mtime > _ABANDONED_AFTER:
-                        os.unlink(entry.path)
         return sorted(found)
 
     def _make_room(self, newest):

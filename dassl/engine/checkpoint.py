@@ -15,11 +15,11 @@ import json
 import os
 import os.path as osp
 import re
-import shutil
 import time
 
 import torch
 
+from basics.files import remove_parts
 from basics.hashes import file_hash
 from basics.identity import deciding, describe, differences
 
@@ -206,8 +206,12 @@ class ResumePoints:
         self._not_before = end + (RESUME_POINT_THRIFT - 1) * (end - start)
 
     def remove(self):
-        """Remove the points: the run has ended, its last checkpoint is there."""
-        shutil.rmtree(self.directory, ignore_errors=True)
+        """Remove the points, and the folder if nothing else is in it: the run has ended, its last checkpoint is there."""
+        with contextlib.suppress(OSError):
+            for epoch in resume_points(self.directory):
+                os.unlink(osp.join(self.directory, f"epoch-{epoch}.pt"))
+            remove_parts(self.directory)
+            os.rmdir(self.directory)
 
 
 def _numbered(folder, pattern):

@@ -16,6 +16,8 @@ from basics import UserError
 from basics.hashes import digest, file_hash, state_hash
 from basics.identity import deciding
 
+from ..utils import parallel
+
 SPLITS = {"train_x": "training images", "train_u": "unlabelled images", "val": "validation images", "test": "test images"}
 CONTENTS_UP_TO = 256 * 2**20  # bytes of a split's image files; of a larger split only the sizes of the files are compared
 NOT_IN_RUNS = ("benchmarks", "reproduce", "tests")
@@ -119,3 +121,9 @@ def versions():
         except importlib.metadata.PackageNotFoundError:
             found[name.removesuffix("_torch")] = None
     return {**found, "torch": torch.__version__}
+
+
+def computed_by(device):
+    """{device, threads, processes} of what computes the numbers: others add in another order, so last bits differ."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return {"device": name, "threads": torch.get_num_threads(), "processes": parallel.world_size()}

@@ -66,7 +66,8 @@ def write_results(trainer, evaluated, split, seconds, eval_only):
         "num": {name: len(data) for name, data in splits.items()},
         "seconds": seconds,
         "peak_memory_mb": peak_memory_mb(trainer.device),
-        "device": _device_name(trainer.device),
+        "device": start["computed_by"]["device"],
+        "threads": start["computed_by"]["threads"],
         **({"processes": parallel.world_size()} if parallel.world_size() > 1 else {}),
         "finished_at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     }
@@ -102,7 +103,3 @@ def peak_memory_mb(device):
         return torch.cuda.max_memory_allocated(device) / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)  # macOS counts bytes, Linux kilobytes
-
-
-def _device_name(device):
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -18,7 +18,7 @@ from basics.hashes import digest
 from basics.identity import EPOCHS, deciding, describe, differences, settings_in_log
 
 from ..optim import learning_rates
-from .provenance import code_version, data_hash, made_from, versions
+from .provenance import code_version, computed_by, data_hash, made_from, versions
 
 RECORD, RESULTS = "run.json", "results.json"
 RECORD_VERSION = 1
@@ -214,7 +214,7 @@ class RunFolder:
         earlier = earlier_run(self.folder)
         there = earlier is not None and (kind == EVALUATION or earlier.epochs >= cfg.OPTIM.MAX_EPOCH)
         self.finished = earlier.results if there and longer is None else None
-        self.record = self._record(cfg, kind, parts, earlier, source, longer)
+        self.record = self._record(trainer, kind, parts, earlier, source, longer)
         if self.finished is None:
             if longer is not None and earlier and earlier.results:  # nobody may take the shorter run's for this one's
                 os.replace(osp.join(self.folder, RESULTS), osp.join(self.folder, f"results-{longer}-epochs.json"))
@@ -223,11 +223,11 @@ class RunFolder:
             accuracy = self.finished["metrics"]["accuracy"]
             print(f"This {kind} is finished, accuracy {accuracy:.2f}% ({osp.join(self.folder, RESULTS)}): evaluating it again")
 
-    def _record(self, cfg, kind, parts, earlier, source, longer):
+    def _record(self, trainer, kind, parts, earlier, source, longer):
         """run.json: the earlier one of the same run, with what is new; or a new one."""
         now = {
             "at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            "code": code_version(), "libraries": versions(),
+            "code": code_version(), "libraries": versions(), "computed_by": computed_by(trainer.device),
             **({"resumed_from": osp.abspath(source)} if source else {}),
             **({"epochs_before": longer} if longer is not None else {}),
         }  # fmt: skip
@@ -235,7 +235,7 @@ class RunFolder:
         if starts:
             _say_what_changed(starts[-1], now)
         return {
-            "version": RECORD_VERSION, "kind": kind, "config": json.loads(json.dumps(cfg)), "made_from": parts,
+            "version": RECORD_VERSION, "kind": kind, "config": json.loads(json.dumps(trainer.cfg)), "made_from": parts,
             "starts": [*starts, now],
         }  # fmt: skip
 
@@ -278,7 +278,7 @@ class RunFolder:
 
 
 def _say_what_changed(before, now):
-    """A line for each of code and libraries that differ from those that the run has begun with; no reason to refuse."""
+    """A line for each of code, libraries and arithmetic that differ from what the run began with; no reason to refuse."""
     old, new = before.get("code") or {}, now["code"]
     if old.get("source_sha256") != new["source_sha256"]:
         names = [f"{c.get('commit') or 'unknown commit'}{' with changes' if c.get('modified') else ''}" for c in (old, new)]
@@ -286,3 +286,6 @@ def _say_what_changed(before, now):
     changed = differences(before.get("libraries") or {}, now["libraries"])
     if changed:
         print(f"Note: this run was begun with other libraries: {describe(changed)}")
+    changed = differences(before.get("computed_by") or {}, now["computed_by"])
+    if changed:
+        print(f"Note: this run was begun with {describe(changed)}: last bits may differ from an uninterrupted run's")

@@ -1,5 +1,8 @@
 """The one reader of image files: what training, prediction and checks see is the same."""
 
+import os
+import stat
+
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
@@ -20,6 +23,8 @@ _UPRIGHT = {  # EXIF orientation: what turns the image upright
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# Pillow also opens files that it hands to other programs (PostScript to Ghostscript), whatever their name
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP", "JPEG2000")
 _EIGHT_BITS = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV"}
 
 
@@ -75,7 +80,9 @@ class _opened:
 
     def __enter__(self):
         try:
-            self.img = Image.open(self.path)
+            if not stat.S_ISREG(os.stat(self.path).st_mode):
+                raise UserError(f"cannot read the image {self.path}: it is no file (a pipe, a folder or a device)")
+            self.img = Image.open(self.path, formats=FORMATS)
         except Exception as e:
             self._explain(e)
             raise

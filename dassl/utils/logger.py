@@ -1,32 +1,17 @@
 """Copies what is printed into ``log.txt``, and locks an output folder against a second run."""
 
-import contextlib
-import fcntl
 import os
 import os.path as osp
 import re
 import sys
-import weakref
 
 from basics import UserError
+from basics.files import remove_parts
+from basics.locks import lock_folder
 
 from .tools import mkdir_if_missing
 
 __all__ = ["Logger", "lock_output_dir", "setup_logger"]
-
-# what ``atomic_write`` leaves in a folder when its process is killed
-_UNFINISHED = re.compile(r"\..+\.tmp")
-_locks = weakref.WeakSet()
-
-
-def _close_inherited_locks():
-    for file in list(_locks):
-        file.close()
-
-
-# A lock goes when all processes have closed its file. Data-loading workers are forks, which outlive a killed run by
-# seconds: with a copy of their own they would keep the next run from starting.
-os.register_at_fork(after_in_child=_close_inherited_locks)
 
 _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[@-_]")
 
@@ -109,45 +94,12 @@ def setup_logger(output=None):
 
 
 def lock_output_dir(path):
-    """Take the output folder ``path`` for this process; return the lock (hold on to it; closing it gives it back).
+    """Take the output folder ``path`` for this process; return the lock (hold on to it; ``close()`` gives it back).
 
-    The lock goes when the process ends, however it ends. UserError when another run holds it, with its process id.
-    Partly written files that a killed run has left in the folder are removed.
+    UserError when another run holds it, with what is known of that one. Partly written files that a killed run has left in
+    the folder, and in the folders in it, are removed.
     """
-    mkdir_if_missing(path)
-    fpath = osp.join(path, ".lock")
-    try:
-        file = open(fpath, "a+", encoding="utf-8")
-    except OSError as e:
-        raise UserError(f"cannot write into the output folder {path}: {e.strerror}") from e
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as e:
-        file.seek(0)
-        pid = file.read().strip() or "unknown"
-        file.close()
-        raise UserError(
-            f"output folder in use by another run (pid {pid}): {path}; wait for it or choose another --output-dir"
-        ) from e
-    try:
-        file.seek(0)
-        file.truncate()
-        file.write(str(os.getpid()))
-        file.flush()
-    except OSError as e:
-        with contextlib.suppress(OSError):  # tries to write once more
-            file.close()
-        raise UserError(f"cannot write into the output folder {path}: {e.strerror.lower()}") from e
-    _locks.add(file)
-    _remove_unfinished(path)
-    return file
-
-
-def _remove_unfinished(path):
-    """Remove partly written files from a run folder and the folders in it."""
-    folders = [path, *(entry.path for entry in os.scandir(path) if entry.is_dir(follow_symlinks=False))]
-    for folder in folders:
-        for name in os.listdir(folder):
-            if _UNFINISHED.fullmatch(name):
-                with contextlib.suppress(OSError):
-                    os.unlink(osp.join(folder, name))
+    lock = lock_folder(path)
+    for folder in (path, *(entry.path for entry in os.scandir(path) if entry.is_dir(follow_symlinks=False))):
+        remove_parts(folder)
+    return lock

@@ -1,12 +1,15 @@
 """What an image file means: bit depths, EXIF orientation, files that can't be read; labels that mean something else."""
 
+import os
+import subprocess
+
 import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin
 
 from dassl.data.datasets import DatasetBase, Datum
 from dassl.utils import UserError, probe_image, read_image
-from dassl.utils.images import _UPRIGHT
+from dassl.utils.images import _UPRIGHT, is_turned
 
 GREY = np.tile(np.linspace(0, 255, 32).astype(np.uint8), (32, 1))
 
@@ -78,6 +81,27 @@ def test_exif_orientation(orientation, tmp_path):
     assert np.array_equal(read_image(path), Image.open(path))
     assert np.array_equal(read_image(path, upright=True), ImageOps.exif_transpose(Image.open(path)))
     assert probe_image(path)[0] is (orientation in _UPRIGHT)
+
+
+@pytest.mark.parametrize("kind", ["EPS", "PDF", "ICO", "FITS"])
+def test_other_formats_are_not_opened_whatever_their_name(kind, tmp_path, monkeypatch):
+    """Pillow hands PostScript to Ghostscript."""
+    path = tmp_path / "photo.jpg"
+    if kind == "FITS":
+        path.write_bytes(b"SIMPLE  =                    T".ljust(2880))
+    else:
+        Image.new("RGB", (16, 16), "red").save(path, kind)
+    monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: pytest.fail("started a program"))
+    for function in (read_image, probe_image, is_turned):
+        with pytest.raises(UserError, match="cannot read the image .*photo.jpg: cannot identify"):
+            function(path)
+
+
+def test_a_pipe_among_images_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "photo.jpg")
+    for path in (tmp_path / "photo.jpg", tmp_path, "/dev/zero"):
+        with pytest.raises(UserError, match="it is no file"):
+            read_image(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>", None])

@@ -1,12 +1,14 @@
 """A killed run resumes to bit-identical parameters and attributes, from resume points or from saved models."""
 
+import json
+import os
 import shutil
 
 import pytest
 import torch
 
 from dassl.engine import checkpoint
-from dassl.utils import UserError
+from dassl.utils import UserError, lock_output_dir
 
 
 class Killed(BaseException):
@@ -119,6 +121,33 @@ def test_nothing_but_damage_trains_from_scratch_and_says_so(make_trainer, undist
     trainer.train()
     assert "No undamaged checkpoint found, train from scratch" in capsys.readouterr().out
     assert_identical(state_of(trainer), undisturbed)
+
+
+def test_files_of_the_user_stay(make_trainer, tmp_path):
+    """In the output folder, in its folder of resume points and in a model's, even under names like ours."""
+    run = tmp_path / "run"
+    kill_at(make_trainer(), 2)
+    users = [run / ".notes.tmp", run / "resume" / "notes.txt", run / "resume" / ".mine.tmp", run / "adapter" / ".x.tmp"]
+    for file in users:
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("mine")
+    with lock_output_dir(str(run)):
+        make_trainer().train()
+    assert all(file.read_text() == "mine" for file in users)
+    assert sorted(os.listdir(run / "resume")) == [".mine.tmp", "notes.txt"]
+
+
+def test_another_number_of_threads_is_said(make_trainer, tmp_path, capsys):
+    kill_at(make_trainer(), 2)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        make_trainer().train()
+    finally:
+        torch.set_num_threads(threads)
+    assert f"this run was begun with threads {threads} (now {threads + 1}): last bits may differ" in capsys.readouterr().out
+    starts = json.loads((tmp_path / "run" / "run.json").read_text())["starts"]
+    assert [start["computed_by"]["threads"] for start in starts] == [threads, threads + 1]
 
 
 def test_finished_run_is_only_evaluated(make_trainer, undisturbed, capsys):

@@ -10,6 +10,7 @@ import torch
 from torchvision import transforms as T
 
 from basics import UserError
+from basics.files import PART_SUFFIX
 from prompting.feature_cache import FeatureCache, describe, files_stamp, module_hash
 
 
@@ -118,11 +119,13 @@ def test_too_large_an_entry_is_not_kept(tmp_path, log):
 
 def test_what_a_killed_run_left_goes(cache):
     cache.folder.mkdir()
-    old, new = cache.folder / ".old.tmp", cache.folder / ".new.tmp"
-    old.touch(), new.touch()
-    os.utime(old, (time.time() - 2 * 24 * 3600,) * 2)
+    old, new, users = (cache.folder / name for name in (f".old{PART_SUFFIX}", f".new{PART_SUFFIX}", ".notes.tmp"))
+    for file in (old, new, users):
+        file.touch()
+    for file in (old, users):
+        os.utime(file, (time.time() - 2 * 24 * 3600,) * 2)
     cache.fetch("x", {}, "s", Counter())
-    assert not old.exists() and new.exists()
+    assert not old.exists() and new.exists() and users.exists()
 
 
 def test_no_place_to_keep_is_no_failure(tmp_path, log):

@@ -12,6 +12,8 @@ import signal
 import sys
 from pathlib import Path
 
+from basics.files import PART_SUFFIX
+
 PROJECT = Path(__file__).parents[2]
 CLASSES = ("apple", "bell", "cat_flap", "dog", "electric_fan")
 EPOCHS = 4
@@ -187,4 +189,4 @@ def differences(a, b, place=""):
 
 def leftovers(out):
     """Files of a finished run's folder that should be gone: partly written ones, points to resume from."""
-    return [str(p) for p in out.rglob("*") if p.name.endswith(".tmp") or p.parent.name == "resume"]
+    return [str(p) for p in out.rglob("*") if p.name.endswith(PART_SUFFIX) or p.parent.name == "resume"]
