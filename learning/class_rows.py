@@ -7,10 +7,14 @@ class ClassRows:
     """Part of methods whose learner has a row for each class (a classifier), before PromptTrainer among a class's bases.
 
     A checkpoint knows the names of its classes. With other classes, the rows of those that it knows are taken, and all other rows
-    are zero: ``known`` tells which.
+    are ``unlearned_rows``.
     """
 
     class_rows: tuple[str, ...] = ("classifier",)  # entries of the learner's state with a row for each class
+
+    def unlearned_rows(self, entry, like):
+        """Rows [C, ...] of classes for which nothing was learned: zero, as ``known`` tells. ``like``: a tensor of their type."""
+        return torch.zeros(self.num_classes, *like.shape[1:], dtype=like.dtype)
 
     def checkpoint_extras(self):
         return {**super().checkpoint_extras(), "classes": list(self.dm.dataset.classnames)}
@@ -32,7 +36,7 @@ class ClassRows:
         taken = list(enumerate(source[1])) if source and source[0] == trained else _same_names(own, trained)
         print(f"Of these {len(own)} classes, {len(taken)} were learned")
         for entry in entries:
-            rows = torch.zeros(len(own), *state_dict[entry].shape[1:], dtype=state_dict[entry].dtype)
+            rows = self.unlearned_rows(entry, state_dict[entry])
             for row, before in taken:
                 rows[row] = state_dict[entry][before]
             state_dict[entry] = rows

@@ -48,6 +48,11 @@ def class_specific():
     return key(False, "every class has a context of its own; not with words")
 
 
+def enhanced_base():
+    """ENHANCED_BASE."""
+    return key("none", "file with the text projection of the repository TaskRes", also={"none": "CLIP's own"}, binds=True)
+
+
 def _words(text):
     words = text.replace("_", " ").strip()
     if not words:

@@ -81,7 +81,11 @@ class TextSide:
         return plan.encode(self.clip, learned, checkpointing, raw, insertions)
 
     @torch.no_grad()
-    def hard_features(self, templates, classnames, raw=False):
-        """Text features [T, C, E] of hard templates filled with class names, of length 1 unless ``raw``."""
+    def hard_features(self, templates, classnames, raw=False, underscores=False):
+        """Text features [T, C, E] of hard templates filled with class names, of length 1 unless ``raw``.
+
+        underscores: as for ``hard_programs``.
+        """
         length = self.clip.text.context_length
-        return self.clip.encode_text(self._compile([hard_programs(t, classnames, length) for t in templates]), raw=raw)
+        programs = [hard_programs(t, classnames, length, underscores) for t in templates]
+        return self.clip.encode_text(self._compile(programs), raw=raw)

@@ -45,11 +45,14 @@ def context_programs(classnames, n_ctx, position="end", class_specific=False, co
     return programs
 
 
-def hard_programs(template, classnames, context_length=77):
-    """[C] programs of a hard template filled with every class name; UserError where one is longer than the context."""
+def hard_programs(template, classnames, context_length=77, underscores=False):
+    """[C] programs of a hard template filled with every class name; UserError where one is longer than the context.
+
+    underscores: class names keep theirs, each a token of its own, as in the repositories TaskRes and CLAP.
+    """
     programs = []
     for name in classnames:
-        text = template.replace("{}", readable(name))
+        text = template.replace("{}", name if underscores else readable(name))
         program = [SOT, *encode(text), EOT]
         check_length(program, text, context_length)
         programs.append(program)

@@ -110,6 +110,8 @@ def outputs(trainer, images):
         return {"text_features0": trainer.text_features(), "image_features0": trainer.encode_image(images)[:, 0]}
     if name.startswith("ExtrasLinearProbe"):
         return {"text_features0": trainer.text_features(), "image_features0": unit(trainer.encode_image(images))}
+    if name == "TaskRes":
+        return {"image_features0": trainer.encode_image(images)}
     return {}
 
 
@@ -136,6 +138,8 @@ def teachers(trainer):
         return {"tcp_text_features_old": trainer.template_features, "class_tokens0": trainer.class_tokens()}
     if name == "MMRL":
         return {"mmrl_text_features_clip": trainer.template_features}
+    if name == "TaskRes":
+        return {"base_text_features": trainer.learner.base_text_features}
     if name == "ProGrad":
         return {"zs_text_features": trainer.template_features}
     if name.startswith("ZeroshotCLIP"):
@@ -183,6 +187,9 @@ def use_portable_masks(trainer):
 def test_case(case, weights, tmp_path, monkeypatch):
     run = Run(case, weights, tmp_path, monkeypatch)
     spec, trainer, numbers = run.spec, run.trainer, run.numbers
+    for ours, theirs in zip(trainer.optim.param_groups if run.keys else (), spec.get("optim_groups", ())):
+        for name in {"initial_lr", "momentum", "weight_decay", "betas", "eps", "nesterov"} & ours.keys() & theirs.keys():
+            assert ours[name] == pytest.approx(theirs[name]), name
     if "masks" in spec.get("dropout", ""):
         use_portable_masks(trainer)
     if "train_logits_lp0" in numbers:

@@ -15,6 +15,7 @@ OPTIONS = {
     "TCP": (),
     "ExtrasLinearProbeKgCoOp": (),
     "CLIPLoRA": ("TRAINER.CLIPLORA.DROPOUT", 0.5),
+    "TaskRes": (),
     "TwoSFS": (),  # 60 % of 15 steps are the first stage: it is interrupted there and in the second
 }
 
