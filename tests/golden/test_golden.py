@@ -112,6 +112,10 @@ def outputs(trainer, images):
         return {"text_features0": trainer.text_features(), "image_features0": unit(trainer.encode_image(images))}
     if name == "TaskRes":
         return {"image_features0": trainer.encode_image(images)}
+    if name == "CLIP_Adapter":
+        features = trainer.clip.encode_image(images, raw=True)
+        adapted = unit(trainer.learner(features))
+        return {"image_features0": unit(features), "adapter_out0": adapted, "text_features": trainer.text_features()}
     return {}
 
 

@@ -93,6 +93,7 @@ CASES = {
         0.002,
     ),
     "TaskRes": ("TaskRes", "adam_lr2e-3_B256_ep100", BATCH, 3),
+    "CLIP-Adapter": ("CLIP_Adapter", "rn50", BATCH, 3),
     "2SFS": ("TwoSFS", "vit_b16", "TRAINER.TWOSFS.ITERS_PER_SHOT", 0, "OPTIM.LR", 0.002),
     "VPT": ("VPT", "vit_b16_c2_ep5_batch4_4", "TRAINER.VPT.PROMPT_DEPTH_VISION", 2),
 }

@@ -16,6 +16,7 @@ OPTIONS = {
     "ExtrasLinearProbeKgCoOp": (),
     "CLIPLoRA": ("TRAINER.CLIPLORA.DROPOUT", 0.5),
     "TaskRes": (),
+    "CLIP_Adapter": (),
     "TwoSFS": (),  # 60 % of 15 steps are the first stage: it is interrupted there and in the second
 }
 

@@ -21,7 +21,7 @@ METHODS = {
     "MultiModalAdapter": "vit_b16_ep5", "MMRL": "vit_b16", "TCP": "vit_b16_ep100_ctxv1",
     "CLIPLoRA": "vit_b16", "TwoSFS": "vit_b16", "ExtrasLinearProbeCoOp": "vit_b16_ep10_bs4_lr35",
     "ExtrasLinearProbeKgCoOp": "vit_b16_ep10_ctxv1_bs4_lr35",
-    "TaskRes": "adam_lr2e-3_B256_ep100",
+    "TaskRes": "adam_lr2e-3_B256_ep100", "CLIP_Adapter": "rn50",
 }  # fmt: skip
 PUBLISHED = Path(__file__).parents[1] / "golden" / "published"
 
