@@ -177,7 +177,7 @@ def safe_torch_load(path):
 
         if file.read(2) == b"PK":
             archive = check_archive(file)
-            if is_torchscript(archive):  # PyTorch would run it
+            if holds_torchscript(archive):  # PyTorch would run it
                 raise ValueError("it is a TorchScript program")
             source = file
         else:  # PyTorch may take a file that isn't a zip for a tar, and unpack that: not one without a place on disk
@@ -245,7 +245,7 @@ def check_archive(file):
     return archive
 
 
-def is_torchscript(archive):
+def holds_torchscript(archive):
     """Whether PyTorch takes a zip archive for a TorchScript program."""
     return any(name.rpartition("/")[2] == "constants.pkl" for name in archive.namelist())
 

@@ -6,6 +6,7 @@ do, and the precision of frozen weights.
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import math
@@ -21,10 +22,12 @@ from torch import nn
 from basics import UserError, nearest
 from basics.hashes import digest, state_hash
 
+from .architecture import config_of
 from .image_tower import encode_tokens, is_vit
 from .insertions import NOTHING, Insertions
+from .state_dicts import fitted
 from .tower import TextTower
-from .weights import check_file, check_finite_weights, first_line, read_weights
+from .weights import check_file, check_finite_weights, first_line, read_clip, weights_in
 
 # openai/CLIP's published names -> open_clip's (the "quickgelu" configurations are the ones OpenAI's weights belong to)
 OPENAI_NAMES = {
@@ -189,14 +192,15 @@ def _open_clip():
 
 def _from_folder(folder, own_weights=True):
     """(model, what ``check_file`` says) of a folder; not ``own_weights``: others will take their place."""
-    from open_clip.factory import _find_checkpoint_in_dir
-
-    weights = _find_checkpoint_in_dir(folder) if own_weights else None
-    source = check_file(weights) if weights else {}
+    path = weights_in(folder) if own_weights else ""
+    source = check_file(path) if path else {}
     try:
-        return _open_clip().create_model(f"local-dir:{folder}", require_pretrained=own_weights, load_weights=own_weights), source
+        model = _open_clip().create_model(f"local-dir:{folder}", load_weights=False, pretrained_text=False)
     except Exception as e:
-        raise UserError(f"the model in {folder} cannot be loaded: {first_line(e)}") from e
+        raise UserError(f"the model in {folder} cannot be built: {first_line(e)}") from e
+    if path:
+        _load(model, read_clip(path), path, f"the model in {folder}")
+    return model, source
 
 
 def _resolve(name):
@@ -229,7 +233,7 @@ def _from_registry(name):
     cached = _openai_cache(model) if tag == "openai" else None
     if cached:
         source = check_file(cached, *_openai_checksum(model))
-        return _from_openai_state(read_weights(cached), cached), source
+        return _from_openai_state(read_clip(cached), cached), source
     from open_clip.pretrained import download_pretrained, get_pretrained_cfg
 
     try:
@@ -270,30 +274,37 @@ def _from_file(name, folder, path):
     if not Path(path).is_file():
         raise UserError(f"MODEL.BACKBONE.PATH: no such file: {path}")
     source = check_file(path)
-    state = read_weights(path)
-    if "visual.conv1.weight" in state and "token_embedding.weight" in state and folder is None:
-        known = OPENAI_NAMES.get(name)
-        if known is None:
-            known = _resolve(name)[0]
-        if known in OPENAI_NAMES.values() or name in OPENAI_NAMES:
-            return _from_openai_state(state, path), source
-    model = _from_folder(folder, own_weights=False)[0] if folder else _open_clip().create_model(_resolve(name)[0])
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as e:
-        raise UserError(f"{path}: the weights don't fit {name}: {first_line(e)}") from e
+    state = read_clip(path)
+    if folder is None and _resolve(name)[0] in OPENAI_NAMES.values():
+        return _from_openai_state(state, path), source
+    if folder:
+        model = _from_folder(folder, own_weights=False)[0]
+    else:
+        model = _open_clip().create_model(_resolve(name)[0], load_weights=False, pretrained_text=False)
+    _load(model, state, path, name)
     return model, source
+
+
+def _load(model, state, path, name):
+    """Put a state dict into an open_clip model. UserError: it doesn't fit."""
+    from open_clip.convert import convert_state_dict  # MobileCLIP's published names
+
+    model.load_state_dict(fitted(convert_state_dict(model, state), model.state_dict(), path, name))
 
 
 def _from_openai_state(state, path):
     """Model from a state dict in OpenAI's layout; its architecture is in the shapes."""
-    from open_clip.model import build_model_from_openai_state_dict
-
-    state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+    config = config_of(state, path)
+    build = functools.partial(_open_clip().CLIP, **config, quick_gelu=True)
     try:
-        return build_model_from_openai_state_dict(state, cast_dtype=torch.float32).float()
-    except (KeyError, RuntimeError, AssertionError, IndexError) as e:
-        raise UserError(f"{path}: not a complete CLIP state dict in OpenAI's layout: {first_line(e)}") from e
+        with torch.device("meta"):  # shapes without values: forged ones take no memory
+            expected = build().state_dict()
+    except (ValueError, RuntimeError, AssertionError) as e:
+        raise UserError(f"{path}: no CLIP can be built with the shapes of its tensors: {first_line(e)}") from e
+    state = fitted(state, expected, path, "the CLIP that its shapes describe")
+    model = build()
+    model.load_state_dict(state)
+    return model
 
 
 def _lower_precision(model, dtype):

@@ -15,8 +15,8 @@ from basics.safe_pickle import (
     RefusedPickle,
     Unpickler,
     check_archive,
+    holds_torchscript,
     inert_class,
-    is_torchscript,
     reading,
 )
 
@@ -39,7 +39,7 @@ def read_torchscript(path):
     """
     with reading(path, "a TorchScript archive", "this archive wants to use {}") as file:
         archive = check_archive(file)
-        if not is_torchscript(archive):
+        if not holds_torchscript(archive):
             raise ValueError("it holds no constants.pkl")
         members = _Members(archive)
         module = _Objects(members).load()

@@ -16,10 +16,15 @@ from safetensors.torch import load_file
 
 from basics import UserError
 from basics.hashes import file_hash
-from basics.safe_pickle import check_archive, is_torchscript, safe_torch_load
+from basics.safe_pickle import check_archive, holds_torchscript, safe_torch_load
 
+from .state_dicts import clip_state
 from .torchscript import read_torchscript
 
+_IN_FOLDERS = (  # what open_clip, the Hub and transformers call a model's weights; of several, the first is taken
+    "open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin",
+    "open_clip_pytorch_model.pth", "model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth",
+)  # fmt: skip
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -65,7 +70,7 @@ def _known(path):
     fetched = _lines(os.path.join(folder, ".cache", "huggingface", "download", name + ".metadata"))  # commit, hash, time
     if len(fetched) > 1 and _SHA256.fullmatch(fetched[1]):
         return fetched[1], "the Hub"
-    if name in openai_checksums() and is_archive_of_torchscript(path):
+    if name in openai_checksums() and is_torchscript(path):
         return openai_checksums()[name], "OpenAI"
     return "", ""
 
@@ -102,35 +107,66 @@ def check_finite_weights(state, where):
             raise UserError(f"{where}: {name} holds values that are not finite (infinite or NaN): damaged weights")
 
 
-def is_archive_of_torchscript(path):
+def is_torchscript(path):
     """Whether a file is a TorchScript archive, as OpenAI's are."""
     try:
         with zipfile.ZipFile(path) as archive:
-            return is_torchscript(archive)
+            return holds_torchscript(archive)
     except Exception:  # no zip, or a damaged one, which raises whatever its bytes happen to say: its reader says so
         return False
 
 
 def read_weights(path):
-    """State dict of a safetensors file, a TorchScript archive, or a (nested) pickled state dict; nothing in it is executed.
+    """What is in a safetensors file, a TorchScript archive (its state dict), or a file of ``torch.save``; nothing is executed.
 
     Raises:
         UserError: it is none of these, is damaged, or wants to run code.
     """
     path = str(path)
     try:
-        if path.endswith(".safetensors"):
+        if is_safetensors(path):
             return load_file(path)
-        state = read_torchscript(path) if is_archive_of_torchscript(path) else safe_torch_load(path)
+        return read_torchscript(path) if is_torchscript(path) else safe_torch_load(path)
     except (UserError, SafetensorError, OSError, ValueError) as e:
         raise UserError(
             f"{path} cannot be read as CLIP weights ({first_line(e).removeprefix(f'{path}: ')}). Expected: OpenAI's TorchScript "
             "archive, a state dict saved by torch.save, or a .safetensors file. Is the file complete?"
         ) from e
-    state = state.get("state_dict", state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise UserError(f"{path} holds no state dict (a mapping from names to tensors)")
-    return {k.removeprefix("module."): v for k, v in state.items()}
+
+
+def read_clip(path):
+    """State dict of the CLIP in a weight file, named as OpenAI names its tensors.
+
+    Raises:
+        UserError: see ``read_weights`` and ``clip_state``.
+    """
+    return clip_state(read_weights(path), path)
+
+
+def is_safetensors(path):
+    """Whether a file is named or begins as safetensors: eight bytes, the length of the JSON behind them."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(9)
+            return path.endswith(".safetensors") or (
+                head[8:] == b"{" and int.from_bytes(head[:8], "little") < os.fstat(file.fileno()).st_size
+            )
+    except OSError as e:
+        raise UserError(f"cannot read {path}: {e.strerror}") from e
+
+
+def weights_in(folder):
+    """The file of weights in a model's folder. UserError: there is none, or several that may be meant."""
+    names = sorted(file.name for pattern in ("*.safetensors", "*.bin", "*.pth", "*.pt") for file in Path(folder).glob(pattern))
+    preferred = [name for name in _IN_FOLDERS if name in names]
+    if not names:
+        raise UserError(f"{folder} has no weights: expected {_IN_FOLDERS[0]}, or another .safetensors, .bin, .pth or .pt file")
+    if not preferred and len(names) > 1:
+        raise UserError(
+            f"{folder} has several files of weights ({', '.join(names[:4])}{' …' if len(names) > 4 else ''}): name one with "
+            f"MODEL.BACKBONE.PATH, or call it {_IN_FOLDERS[0]}"
+        )
+    return str(Path(folder) / [*preferred, *names][0])
 
 
 def first_line(error):

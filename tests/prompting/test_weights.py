@@ -83,7 +83,7 @@ def test_every_changed_bit_of_a_file_of_pytorch_is_noticed(tiny_state, tmp_path)
 
 
 def test_openais_archives_by_their_names(tmp_path, monkeypatch):
-    monkeypatch.setattr(weights, "is_archive_of_torchscript", lambda path: True)
+    monkeypatch.setattr(weights, "is_torchscript", lambda path: True)
     path = tmp_path / "ViT-B-16.pt"
     path.write_bytes(b"other weights")
     with pytest.raises(UserError, match="but OpenAI says 5806e77cd80f"):
