@@ -11,7 +11,7 @@ import os
 import sys
 
 import torch
-from torch.utils.data import default_collate
+from torch.utils.data import DataLoader, default_collate
 from tqdm import tqdm
 
 from basics import UserError
@@ -75,8 +75,8 @@ class ImageFeatures:
 
     def batches(self, loader, views=False):
         """``loader``, or the same batches with features in place of pixels."""
-        if loader is None or self.cache is None:
-            return loader
+        if not isinstance(loader, DataLoader) or self.cache is None:
+            return loader  # None, or batches that are features already
         obstacle = self._obstacle(loader, views)
         if obstacle:
             self._say(f"Image features are not cached: {obstacle}")

@@ -36,17 +36,19 @@ def build_data_loader(
     is_train=True,
     dataset_wrapper=None,
     share=False,
+    drop_last=True,
 ):
     """Return a loader of batches of ``data_source`` (a list of Datum).
 
-    In training, an incomplete last batch is dropped, unless it is the only one. UserError when there is no batch.
+    In training, an incomplete last batch is dropped, unless it is the only one or ``drop_last`` is False. UserError when there
+    is no batch.
     ``share``: where several processes make one run, each loads its part of each batch.
     """
     if not data_source:
         raise UserError(f"dataset {cfg.DATASET.NAME}: the {'training' if is_train else 'test'} split has no images")
     n_data = len(data_source)
     sampler = build_sampler(sampler_type, cfg, data_source, batch_size, n_domain, n_ins)
-    batching = {"batch_size": batch_size, "sampler": sampler, "drop_last": is_train and n_data >= batch_size}
+    batching = {"batch_size": batch_size, "sampler": sampler, "drop_last": drop_last and is_train and n_data >= batch_size}
     if share and parallel.world_size() > 1:
         batching = {"batch_sampler": SharedBatchSampler(**batching)}
     loader = _Loader(

@@ -39,7 +39,10 @@ EUROSAT = [
 
 
 LEFT_OUT = ("published", "quirks")  # folders without cases to run: files of other kinds, cases that a method needn't follow
-OWN_MODULE = {"2sfs": "test_two_stage_golden"}  # {lineage: module} of cases that another module than test_golden runs
+OWN_MODULE = {
+    "2sfs": "test_two_stage_golden",
+    "clap": "test_clap_golden",
+}  # {lineage: module} of cases that another module than test_golden runs
 
 
 def cases(folder, module="test_golden"):
@@ -215,7 +218,8 @@ def build(spec, cfg, monkeypatch):
 
     def build_data_loader(self):
         every = spec.get("all_classnames") or (EUROSAT if names == EUROSAT[:5] else names)
-        self.dm = SimpleNamespace(dataset=SimpleNamespace(classnames=names, all_classnames=every))
+        images = [None] * 5 * spec.get("batch_size", 0)
+        self.dm = SimpleNamespace(dataset=SimpleNamespace(classnames=names, all_classnames=every, train_x=images))
         self.num_classes, self.num_source_domains, self.lab2cname = len(names), 0, dict(enumerate(names))
         self.train_loader_x = self.train_loader_u = self.val_loader = self.test_loader = None
 

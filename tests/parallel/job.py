@@ -94,6 +94,7 @@ CASES = {
     ),
     "TaskRes": ("TaskRes", "adam_lr2e-3_B256_ep100", BATCH, 3),
     "CLIP-Adapter": ("CLIP_Adapter", "rn50", BATCH, 3),
+    "CLAP": ("ADAPTER", "SGD_lr1e-1_B256_ep300", BATCH, 3, "TRAINER.ADAPTER.VIEWS", 2),
     "2SFS": ("TwoSFS", "vit_b16", "TRAINER.TWOSFS.ITERS_PER_SHOT", 0, "OPTIM.LR", 0.002),
     "VPT": ("VPT", "vit_b16_c2_ep5_batch4_4", "TRAINER.VPT.PROMPT_DEPTH_VISION", 2),
 }

@@ -17,6 +17,7 @@ OPTIONS = {
     "CLIPLoRA": ("TRAINER.CLIPLORA.DROPOUT", 0.5),
     "TaskRes": (),
     "CLIP_Adapter": (),
+    "ADAPTER": ("TRAINER.ADAPTER.CONSTRAINT", "l2_adaptative", "TRAINER.ADAPTER.VIEWS", 3),
     "TwoSFS": (),  # 60 % of 15 steps are the first stage: it is interrupted there and in the second
 }
 
