@@ -10,7 +10,7 @@ from typing import Any
 from basics import UserError
 from dassl.data.datasets import DatasetBase
 
-from .fewshot import fewshot
+from .fewshot import fewshot, validation_sample
 from .layout import download_command, require
 from .splits import (
     Item,
@@ -147,6 +147,15 @@ class SplitDataset(DatasetBase):
     def sample(self, cfg, train, val, test):
         """Train and val after few-shot sampling."""
         return fewshot(train, val, test, cfg.DATASET.NUM_SHOTS, cfg.SEED, self.split_fewshot_dir, self.image_dir)
+
+    def more_validation(self, cfg: Any, shots: int = 0) -> list[Item]:
+        """Validation images as protocols take them that use more than the run's own: the whole split, or `shots` a class."""
+        train, val, test = self.load_split()
+        if shots:
+            val = validation_sample(train, val, test, self.train_x, cfg.DATASET.NUM_SHOTS, shots, cfg.SEED)
+        _, val = subsample_classes(train, val, subsample=cfg.DATASET.SUBSAMPLE_CLASSES)
+        self.require_images((val,))
+        return val
 
     def require_images(self, parts):
         """Raise MissingImages if an image of `parts` (lists of Item) is not on disk; lists each folder only once."""

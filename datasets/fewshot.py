@@ -90,6 +90,30 @@ def fewshot(train, val, test, num_shots, seed, cache_dir, image_dir):
     return sample
 
 
+def validation_sample(train, val, test, own, num_shots, shots, seed):
+    """`shots` validation images of every class, for protocols that take more than `fewshot` draws.
+
+    As there, the draw follows that of the training images. Where the validation images are the test images (ImageNet), they are
+    drawn from the training images that the run doesn't train on.
+
+    Args:
+        train, val, test: lists of Item, the whole split.
+        own: the training images of the run.
+        num_shots, seed: those of its sample.
+        shots: validation images per class.
+
+    Returns:
+        List of Item.
+    """
+    rng = random.Random(seed) if seed >= 0 else random.SystemRandom()
+    if {item.impath for item in val} & {item.impath for item in test}:
+        own = {item.impath for item in own}
+        val = [item for item in train if item.impath not in own]
+    elif num_shots > 0:
+        sample_per_class(train, num_shots, rng)
+    return sample_per_class(val, shots, rng, "validation")
+
+
 def _keep_pickled(path, digest, train, val):
     """Write a sample as the published code does, for programs that open the file themselves."""
     content = {"train": _plain(train), **({} if val is None else {"val": _plain(val)}), "split_sha256": digest}

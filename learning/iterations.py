@@ -8,22 +8,25 @@ LOWEST = 1e-6  # learning rate at the end of a cosine
 
 
 class ByIterations:
-    """Part of methods whose authors count steps (CLIP-LoRA, 2SFS), before PromptTrainer among a class's bases.
+    """Part of methods whose authors count steps (CLIP-LoRA, 2SFS, Tip-Adapter), before PromptTrainer among a class's bases.
 
-    ``options.ITERS_PER_SHOT`` steps for each shot; 0: OPTIM.MAX_EPOCH epochs, whose steps then make the schedule.
+    ``options.ITERS_PER_SHOT`` steps for each shot; 0, or no such key: OPTIM.MAX_EPOCH epochs, whose steps then make the
+    schedule.
     """
 
     rate_changes_by_step = True
+    lowest_rate = LOWEST
 
     def build_schedule(self):
-        """Cosine over all steps down to LOWEST, as torch's CosineAnnealingLR but in closed form; sets the number of epochs."""
-        self.total_steps, base = self.count_steps(), self.cfg.OPTIM.LR
-        return LambdaLR(self.optim, lambda step: cosine(base, min(step, self.total_steps), self.total_steps) / base)
+        """Cosine over all steps, as torch's CosineAnnealingLR but in closed form; sets the number of epochs."""
+        total, base, lowest = self.count_steps(), self.cfg.OPTIM.LR, self.lowest_rate
+        self.total_steps = total
+        return LambdaLR(self.optim, lambda step: cosine(base, min(step, total), total, lowest) / base)
 
     def count_steps(self):
         """Steps of the whole training; ``max_epoch`` becomes what they take."""
         batches = len(self.train_loader_x) if self.train_loader_x is not None else 1
-        if not self.options.ITERS_PER_SHOT:
+        if not self.options.get("ITERS_PER_SHOT"):
             return self.cfg.OPTIM.MAX_EPOCH * batches
         shots = self.cfg.DATASET.NUM_SHOTS
         if shots < 1:
@@ -45,6 +48,6 @@ class ByIterations:
     _last_summary = {"loss": float("nan")}  # of a training that is resumed after its last step
 
 
-def cosine(start, step, steps):
-    """Learning rate of a step, counted from 0, on a cosine of ``steps`` steps from ``start`` down to LOWEST."""
-    return LOWEST + (start - LOWEST) * (1 + math.cos(math.pi * step / steps)) / 2
+def cosine(start, step, steps, lowest=LOWEST):
+    """Learning rate of a step, counted from 0, on a cosine of ``steps`` steps from ``start`` down to ``lowest``."""
+    return lowest + (start - lowest) * (1 + math.cos(math.pi * step / steps)) / 2

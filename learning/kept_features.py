@@ -25,13 +25,15 @@ from .image_side import resolved_learning
 class KeepsFeatures:
     """Part of PromptTrainer: evaluation, and with TRAINER.CACHE_VIEWS training, take image features from the cache."""
 
+    keeps_views = False  # as with TRAINER.CACHE_VIEWS, whatever it says
+
     @functools.cached_property
     def image_features(self):
         """This run's kept image features."""
         return ImageFeatures(self)
 
     def run_epoch(self):
-        if not self.cfg.TRAINER.CACHE_VIEWS:
+        if not (self.keeps_views or self.cfg.TRAINER.CACHE_VIEWS):
             return super().run_epoch()
         with self.image_features.in_place_of_pixels("train_loader_x", views=True):
             super().run_epoch()

@@ -1,9 +1,16 @@
-"""Methods on frozen features: the support set's features in all views."""
+"""Methods on frozen features: the support set's features in all views, features of a split, fitting without epochs."""
+
+import time
 
 import torch
 
+from basics import UserError
 from dassl.data import build_data_loader, set_loader_epoch
+from dassl.data.transforms import build_transform
+from dassl.evaluation import check_finite
+from prompting import SELECTED_TEMPLATES, unit
 
+from .dataset import dataset_class, hand_template
 from .image_side import ImageLearning
 
 
@@ -19,7 +26,9 @@ class RawFeatures:
 
 
 class FrozenFeatures(RawFeatures):
-    """Part of methods that learn from features alone. Shapes: V views, N support images."""
+    """Part of methods that learn from features alone. Shapes: V views, N support images, n images of a split."""
+
+    keeps_views = True  # a view is encoded once, whoever asks for it
 
     @torch.no_grad()
     def support(self, views):
@@ -44,3 +53,72 @@ class FrozenFeatures(RawFeatures):
     def _rows_of(self, batch):
         images, labels = self.parse_batch_train(batch)
         return self.batch_features(images), labels, self.whole_batch(batch["index"].to(self.device))
+
+    @torch.no_grad()
+    def features_of(self, loader):
+        """Features [n, E], not normalised, and labels [n] of a loader's images."""
+        rows = []
+        for batch in self.image_features.batches(loader):
+            images, labels = self.parse_batch_test(batch)
+            rows.append((self.batch_features(images), labels))
+        features, labels = (torch.cat(part) for part in zip(*rows, strict=True))
+        check_finite(features, "the image features")
+        return features, labels
+
+    def loader_of(self, items):
+        """A loader of Datums through the test transform."""
+        cfg = self.cfg
+        tfm, size = build_transform(cfg, is_train=False), cfg.DATALOADER.TEST.BATCH_SIZE
+        return build_data_loader(cfg, data_source=items, batch_size=size, tfm=tfm, is_train=False, share=True)
+
+    def class_text(self, classnames):
+        """Unit text features [C, E]: the data set's template; on ImageNet and its variants the mean of seven templates."""
+        of_imagenet = self.cfg.DATASET.NAME == "ImageNet" or getattr(dataset_class(self.cfg), "variant_of", "") == "imagenet"
+        templates = SELECTED_TEMPLATES if of_imagenet else [hand_template(self.cfg)]
+        print("Templates: " + ", ".join(f'"{t}"' for t in templates))
+        return unit(self.hard_features(templates, classnames).mean(dim=0))
+
+    def validation_items(self):
+        """The run's validation images (Datums) for choosing settings on; [] where there are none, or they are test images."""
+        val = self.dm.dataset.val or []
+        tested = {item.impath for item in self.dm.dataset.test}
+        if any(item.impath in tested for item in val):
+            print(f"{self.cfg.DATASET.NAME}: its validation images are test images, so nothing is chosen on them")
+            return []
+        return val
+
+    def published_validation(self, shots=0):
+        """Validation images that a published protocol takes beyond the run's own: ``shots`` a class, 0: all there are."""
+        find = getattr(self.dm.dataset, "more_validation", None)
+        if find is None:
+            raise UserError(f"{self.cfg.DATASET.NAME} doesn't say its whole validation split: the published way needs it")
+        return find(self.cfg, shots)
+
+    selection = None  # {"protocol", "by", ...}: how settings were chosen, once they were
+
+    def checkpoint_extras(self):
+        return {**super().checkpoint_extras(), "selection": self.selection}
+
+    def load_checkpoint_extras(self, extras):
+        super().load_checkpoint_extras(extras)
+        self.selection = extras.get("selection")
+
+    def results_extras(self):
+        return {**super().results_extras(), **({"selection": self.selection} if self.selection else {})}
+
+
+class WithoutEpochs:
+    """Part of methods that are fitted at once, by ``fit()``, before PromptTrainer among a class's bases.
+
+    An interrupted run starts anew. OPTIM.MAX_EPOCH numbers the checkpoint.
+    """
+
+    def train(self):
+        """Fit, save, evaluate."""
+        self._trained = True
+        self.claim("training run")
+        start = time.monotonic()
+        self.fit()
+        self._train_seconds += time.monotonic() - start
+        self.save_model(self.max_epoch - 1, self.output_dir)
+        self.test()

@@ -93,12 +93,26 @@ class Source:
         return self.result["metrics"]["accuracy"]
 
     @property
-    def note(self):
-        """What a table says of it, "" where it is as the recipe says."""
+    def notes(self):
+        """What a table says of it: how it departs from the recipe, and that its settings were chosen in a published way."""
+        return tuple(filter(None, (self.departed, selection_note(self.result))))
+
+    @property
+    def departed(self):
+        """How it departs from the recipe; "" where it is as that says."""
         if not self.departures:
             return ""
         text = describe(self.departures).replace("(now ", "(the recipe: ")
         return f"{self.run.label}: {text}" + ("" if self.counted else f"; its {self.accuracy:.2f} doesn't count")
+
+
+def selection_note(result):
+    """What a table says of a run whose settings were chosen as the method's published code does it; "" for other runs."""
+    selection = result.get("selection")
+    if not isinstance(selection, dict) or selection.get("protocol") != "published":
+        return ""
+    by = [selection.get("by"), selection.get("epoch_by") and f"the epoch by {selection['epoch_by']}"]
+    return f"{result.get('trainer')}: chosen in the published way, by {'; '.join(map(str, filter(None, by)))}"
 
 
 def source(run, recipe, out):
@@ -136,6 +150,7 @@ def provenance(source):
         "data split": result.get("data_hash", ""),
         "training images": made.get("training images", ""),
         "test images": made.get("test images", ""),
+        "settings": selection_note(result),
         "fingerprint": result.get("fingerprint", ""),
     }
 

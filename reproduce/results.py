@@ -15,12 +15,14 @@ from tabulate import tabulate
 
 from basics import UserError
 from basics.identity import deciding, describe, differences
+from reproduce.recorded import selection_note
 from reproduce.runs import read_result
 
 METRICS = {"accuracy": "accuracy", "error": "error_rate", "macro_f1": "macro_f1"}  # name in logs: name in results.json
 NUMBER = r"([-+]?[\d.]+(?:[eE][-+]?\d+)?|nan)"
 LOG_LINE = re.compile(rf"^\* ({'|'.join(METRICS)}): {NUMBER}%$")
 TRAINING_LINE = re.compile(r"^epoch \[\d+/\d+\]")
+MARK = " *"  # of rows whose settings were chosen in a published way
 END_OF_TRAINING = ("Finish training", "Finished training")
 MADE_ROOM = re.compile(r"replaced-\d+")  # where --fresh of train.py puts the files of an earlier run
 CLASSES_FOLDER = {"train_base": "base", "test_base": "base", "test_new": "new"}
@@ -30,12 +32,13 @@ CLASSES_FOLDER = {"train_base": "base", "test_base": "base", "test_new": "new"}
 class Result:
     """The test metrics of one run, in per cent: accuracy, error, macro_f1 where the file has them.
 
-    settings: those that decide the numbers, as far as results.json names them.
+    settings: those that decide the numbers, as far as results.json names them. note: what tables say of the run.
     """
 
     path: Path
     metrics: dict
     settings: dict = field(default_factory=dict)
+    note: str = ""
 
     @property
     def experiment(self):
@@ -86,7 +89,7 @@ def read_run(directory):
     result = read_result(directory)
     if result is not None:
         metrics = {name: result["metrics"][key] for name, key in METRICS.items() if key in result["metrics"]}
-        return Result(directory / "results.json", metrics, deciding(result.get("config") or {}))
+        return Result(directory / "results.json", metrics, deciding(result.get("config") or {}), selection_note(result))
     logs = sorted(directory.glob("log.txt*"), key=lambda path: path.name, reverse=True)
     for log in logs:
         metrics = read_log(log)
@@ -130,9 +133,11 @@ def base_new_rows(groups):
     base and new are means over the seeds, H the harmonic mean of these two means. Where experiments differ in the
     dataset only (<dataset>/shots_<n>/<trainer>/<cfg>), a row has the averages over datasets and their H, as published.
     """
-    pairs = {}
+    pairs, marked = {}, set()
     for experiment, results in groups.items():
         classes, key = split_classes(experiment)
+        if any(result.note for result in results):
+            marked.add(key)
         if classes:
             pairs.setdefault(key, {})[classes] = [result.metrics["accuracy"] for result in results]
     rows, methods = [], {}
@@ -140,13 +145,13 @@ def base_new_rows(groups):
         if len(pair) == 2:
             base, new = statistics.mean(pair["base"]), statistics.mean(pair["new"])
             tail = key[key.index("*") + 1 :]
-            name = "/".join(tail) or str(Path(*key[:-1]))
+            name = ("/".join(tail) or str(Path(*key[:-1]))) + (MARK if key in marked else "")
             rows.append([name, f"{len(pair['base'])}, {len(pair['new'])}", base, new, harmonic_mean(base, new)])
-            methods.setdefault(tail[1:], []).append((base, new))
-    for tail, scores in methods.items():
+            methods.setdefault((tail[1:], key in marked), []).append((base, new))
+    for (tail, mark), scores in methods.items():
         if len(scores) > 1:
             base, new = (statistics.mean(column) for column in zip(*scores))
-            name = "/".join((f"average of {len(scores)}",) + tail)
+            name = "/".join((f"average of {len(scores)}",) + tail) + (MARK if mark else "")
             rows.append([name, "", base, new, harmonic_mean(base, new)])
     return rows
 
@@ -160,6 +165,8 @@ def print_experiment(experiment, members, spread):
         other = [found for found in differences(members[0].settings, result.settings) if found[0] != "SEED"]
         if other:
             print(f"WARNING: {result.path} is no other seed of {members[0].path}, it differs in {describe(other)}")
+    for note in dict.fromkeys(result.note for result in members if result.note):
+        print(f"Note: {note}")
     print(f"===\nSummary of directory: {experiment}")
     means = {}
     for name in METRICS:
@@ -194,6 +201,8 @@ def summarise(directory, spread=std):
     rows = base_new_rows(groups)
     if rows:
         print("\n" + tabulate(rows, ["experiment", "seeds", "base", "new", "H"], floatfmt=".2f"))
+        if any(row[0].endswith(MARK) for row in rows):
+            print(f"{MARK.strip()} chosen in a published way: see the notes above")
 
 
 def add_arguments(commands):

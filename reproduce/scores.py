@@ -38,7 +38,8 @@ def counted(sources):
 
 
 def marks(sources):
-    return tuple(dict.fromkeys(s.note for s in sources if s.note))
+    """Notes of the runs behind a number, each once."""
+    return tuple(dict.fromkeys(note for s in sources for note in s.notes))
 
 
 def cell(sources, wanted, printed=None, notes=(), values=None):

@@ -6,8 +6,8 @@ from torch import nn
 
 from dassl.config import key, section
 from dassl.engine import TRAINER_REGISTRY
-from learning import ImageLearning
 from learning.class_rows import ClassRows
+from learning.support import RawFeatures
 from prompting import unit
 
 from .coop import CoOp
@@ -38,7 +38,7 @@ class DecoupledLearner(nn.Module):
         self.linear_probe_proj = nn.Linear(width, num_classes) if classifier else nn.Identity()
 
 
-class Decoupled(ClassRows):
+class Decoupled(ClassRows, RawFeatures):
     """Part of both methods, before CoOp or KgCoOp among a class's bases; w is LINEAR_PROBE.WEIGHT.
 
     Loss: (1 - w) · CE of the prompts' cosines + w · CE of the classifier, which sees the transformed features of the images
@@ -47,7 +47,6 @@ class Decoupled(ClassRows):
     """
 
     model_name = "PromptLearner"
-    image_learning = ImageLearning.NOTHING  # what is learned of image features is part of the logits
     class_rows = ("linear_probe_proj.weight", "linear_probe_proj.bias")
     published_names = {
         r"(?:prompt_learner\.)?(ctx)": r"\1",
@@ -92,11 +91,6 @@ class Decoupled(ClassRows):
 
     def text_features(self):
         return unit(self.raw_text_features())
-
-    def encode_image(self, images):
-        """Features [b, E] as CLIP gives them, not of unit length."""
-        features = images if images.dim() == 2 else self.clip.encode_image(images, raw=True)
-        return features.to(self.learner.ctx.dtype)
 
     def prepare(self):
         return self.raw_text_features()

@@ -1,6 +1,5 @@
 """Linear probe: logistic regression on frozen CLIP image features, with CoOp's search for the regularisation."""
 
-import time
 import warnings
 
 import numpy as np
@@ -9,18 +8,16 @@ from torch import nn
 
 from basics import UserError
 from dassl.config import key, section
-from dassl.data import build_data_loader
-from dassl.data.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY
-from dassl.evaluation import check_finite
-from learning import ImageLearning, PromptTrainer
+from learning import PromptTrainer
 from learning.keys import precision
+from learning.support import FrozenFeatures, WithoutEpochs
 
 COARSE = (1e6, 1e4, 1e2, 1.0, 1e-2, 1e-4, 1e-6)
 
 
 @TRAINER_REGISTRY.register()
-class LinearProbe(PromptTrainer):
+class LinearProbe(WithoutEpochs, FrozenFeatures, PromptTrainer):
     """scikit-learn's logistic regression (L-BFGS, L2); images through the test transform, features as CLIP gives them.
 
     The inverse regularisation C is the best on the validation samples of seven powers of ten, then of SEARCH_STEPS halvings of
@@ -28,7 +25,6 @@ class LinearProbe(PromptTrainer):
     """
 
     section = "LINEARPROBE"
-    image_learning = ImageLearning.NOTHING
     model_name = "linear_probe"
     names_classes = False
 
@@ -53,19 +49,12 @@ class LinearProbe(PromptTrainer):
     def logits(self, image_features, _=None):
         return self.learner(image_features)
 
-    def encode_image(self, images):
-        """Features [b, E] as CLIP gives them, not of unit length."""
-        return (images if images.dim() == 2 else self.clip.encode_image(images, raw=True)).float()
-
-    def train(self):
-        """Fit, save, evaluate."""
-        self._trained = True
-        self.claim("training run")
-        start = time.monotonic()
-        dataset = self.dm.dataset
-        train, val = self.features(dataset.train_x), self.features(dataset.val or dataset.train_x)
-        if not dataset.val:
+    def fit(self):
+        items = self.validation_items()
+        if not items:
             print("No validation samples: C is chosen on the training samples")
+        train = self.features(self.dm.dataset.train_x)
+        val = self.features(items) if items else train
         classifier = self.search(train, val)
         with torch.no_grad():
             weight, bias = classifier.coef_, classifier.intercept_
@@ -73,25 +62,14 @@ class LinearProbe(PromptTrainer):
                 weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
             self.learner.weight.copy_(torch.from_numpy(weight))
             self.learner.bias.copy_(torch.from_numpy(bias))
-        self.add_train_seconds(time.monotonic() - start)
-        self.save_model(self.max_epoch - 1, self.output_dir)
-        self.test()
 
-    @torch.no_grad()
     def features(self, items):
         """Features [n, E] and labels [n] of a list of Datum, as numpy arrays."""
-        cfg = self.cfg
-        tfm = build_transform(cfg, is_train=False)
-        loader = build_data_loader(cfg, data_source=items, batch_size=cfg.DATALOADER.TEST.BATCH_SIZE, tfm=tfm, is_train=False)
-        loader = self.image_features.batches(loader)
-        batches = [(self.encode_image(b["img"].to(self.device)).cpu(), b["label"]) for b in loader]
-        features, labels = torch.cat([f for f, _ in batches]), torch.cat([y for _, y in batches])
-        check_finite(features, "the image features")
-        return features.numpy(), labels.numpy()
+        return tuple(tensor.cpu().numpy() for tensor in self.features_of(self.loader_of(items)))
 
     def search(self, train, val):
         """The classifier whose C does best on ``val``; both are (features, labels)."""
-        fit = lambda c: self.fit(train, val, c)  # noqa: E731
+        fit = lambda c: self.fitted(train, val, c)  # noqa: E731
         accuracy, classifiers = zip(*(fit(c) for c in COARSE))
         best = int(np.argmax(accuracy))
         c, classifier = COARSE[best], classifiers[best]
@@ -106,7 +84,7 @@ class LinearProbe(PromptTrainer):
         print(f"C = {c:.4g}")
         return classifier
 
-    def fit(self, train, val, c):
+    def fitted(self, train, val, c):
         """(accuracy on ``val``, fitted classifier) for one C."""
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression

@@ -153,7 +153,7 @@ def _dataloader():
         K_TRANSFORMS=key(1, "views per training image", low=1, high=1024),
         RETURN_IMG0=key(False, "deliver the image without augmentation, too"),
         DECODED_MB=key(256.0, "decoded training images that a process keeps in memory, in MB; 0: none", low=0.0, high=1e9),
-        TRAIN_X=training(),
+        TRAIN_X=training(DROP_LAST=key(True, "leave out an incomplete last batch, unless it is the only one")),
         TRAIN_U=training(SAME_AS_X=key(True, "unlabelled images are loaded as TRAIN_X says")),
         TEST=section(
             SAMPLER=key("SequentialSampler", "order of evaluated images", choices=("SequentialSampler", "RandomSampler")),

@@ -87,7 +87,7 @@ class DataManager:
         def train_loader(data, settings):
             return build_data_loader(
                 cfg, settings.SAMPLER, data, settings.BATCH_SIZE, settings.N_DOMAIN, settings.N_INS, tfm_train, True,
-                dataset_wrapper, share=True,
+                dataset_wrapper, share=True, drop_last=settings.get("DROP_LAST", True),
             )  # fmt: skip
 
         def eval_loader(data):

@@ -39,10 +39,12 @@ EUROSAT = [
 
 
 LEFT_OUT = ("published", "quirks")  # folders without cases to run: files of other kinds, cases that a method needn't follow
-OWN_MODULE = {
+OWN_MODULE = {  # {lineage: module} of cases that another module than test_golden runs
     "2sfs": "test_two_stage_golden",
     "clap": "test_clap_golden",
-}  # {lineage: module} of cases that another module than test_golden runs
+    "tip_adapter": "test_feature_golden",
+    "lp++": "test_feature_golden",
+}
 
 
 def cases(folder, module="test_golden"):

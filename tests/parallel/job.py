@@ -81,6 +81,10 @@ CASES = {
     "MMA": ("MultiModalAdapter", "vit_b16_ep5", "TRAINER.MMADAPTER.ADAPTER_START", 0, "TRAINER.MMADAPTER.ADAPTER_END", 2),
     "MMRL": ("MMRL", "vit_b16", "TRAINER.MMRL.REP_LAYERS", [1, 2], "TRAINER.MMRL.REP_DIM", 32, "OPTIM.LR", 0.001),
     "TCP": ("TCP", "vit_b16_ep100_ctxv1", "TRAINER.TCP.LAYER", 1, "OPTIM.LR", 0.002),
+    "LinearProbe": ("LinearProbe", "vit_b16"),
+    "Tip-Adapter": ("TipAdapter", "vit_b16", "TRAINER.TIPADAPTER.AUGMENT_EPOCH", 2),
+    "Tip-Adapter-F": ("TipAdapterF", "vit_b16", BATCH, 3, "TRAINER.TIPADAPTER.SEARCH", "published"),
+    "LP++": ("LinearProbe_P2", "vit_b16", "TRAINER.LINEARPROBE_P2.SELECT", "published", "OPTIM.MAX_EPOCH", 20),
     "DePT": ("ExtrasLinearProbeKgCoOp", "vit_b16_ep10_ctxv1_bs4_lr35", BATCH, 3, "OPTIM.LR", 0.002),
     "CLIP-LoRA": (
         "CLIPLoRA",
@@ -126,7 +130,7 @@ def load_in_fp64(*args):
 
 
 def run(job, folder):
-    """{case: losses of every batch, metrics, (own tokens, prompts of each process)}"""
+    """{case: losses of every batch (without epochs: norms of what is learned), metrics, (own tokens, prompts of each process)}"""
     found = {}
     for number, (name, case) in enumerate(CASES.items()):
         out = Path(folder) / str(number)
@@ -137,6 +141,8 @@ def run(job, folder):
         losses, step = [], trainer.forward_backward
         trainer.forward_backward = lambda batch, losses=losses, step=step: losses.append(step(batch)) or losses[-1]
         trainer.train()
+        if not losses and name in ("Tip-Adapter", "LP++"):  # fitted at once; L-BFGS amplifies last bits, too
+            losses = [{"loss": tensor.double().norm().item()} for tensor in trainer.learner.state_dict().values()]
         plan = getattr(trainer, "prompt_plan", getattr(trainer, "class_plan", None))
         parallel.barrier()
         found[name] = {

@@ -115,3 +115,19 @@ def test_seeds_of_different_settings_are_said_and_replaced_runs_left_out(tmp_pat
     out = capsys.readouterr().out
     assert "seed2/results.json is no other seed of" in out and "it differs in OPTIM.MAX_EPOCH 200 (now 5)" in out
     assert "* accuracy: 60.00%" in out and "replaced" not in out
+
+
+def test_runs_chosen_in_the_published_way_are_marked(tmp_path, capsys):
+    for part in ("train_base", "test_new"):
+        for method in ("TipAdapter", "CoOp"):
+            folder = tmp_path / "base2new" / part / "eurosat" / "shots_16" / method / "rn50" / "seed1"
+            write_result(folder, 60.0)
+            if method == "TipAdapter":
+                content = json.loads((folder / "results.json").read_text())
+                content["selection"] = {"protocol": "published", "by": "the best accuracy on 8,100 test images"}
+                (folder / "results.json").write_text(json.dumps({**content, "trainer": method}))
+    main(["summarise", str(tmp_path)])
+    text = capsys.readouterr().out
+    assert text.count("Note: TipAdapter: chosen in the published way, by the best accuracy on 8,100 test images") == 2
+    assert "eurosat/shots_16/TipAdapter/rn50 *" in text and "CoOp/rn50 *" not in text
+    assert "* chosen in a published way: see the notes above" in text

@@ -205,6 +205,19 @@ def test_table6_has_the_measured_time(out, capsys):
     assert cell["ours"] == 0.2 and cell["paper"] == 0.09
 
 
+@pytest.mark.parametrize("kind", ["text", "markdown", "latex", "csv", "json"])
+def test_numbers_chosen_in_the_published_way_are_marked(kind, out, capsys):
+    """Whatever was asked for: the record of a run says it."""
+    words = ["fig3", "--datasets", "eurosat", "--methods", "TipAdapter", "LinearProbe", "--seeds", "1", "2"]
+    by = "the best accuracy on 8,100 validation images"
+    for run in select(*words).runs():
+        protocol = "published" if run.trainer == "TipAdapter" else "val"
+        finish(out, run, 60.0, selection={"protocol": protocol, "by": by}, trainer=run.trainer)
+    main([*words, "--format", kind, "--out", str(out / kind)])
+    text = (out / kind).read_text()
+    assert f"TipAdapter: chosen in the published way, by {by}" in text and "LinearProbe: chosen" not in text
+
+
 def test_output_files(out, tmp_path, capsys):
     for kind, sign in (("markdown", "| CoOp"), ("latex", r"\toprule"), ("csv", "table2,EuroSAT,CoOp,base")):
         file = tmp_path / "new" / f"t.{kind}"

@@ -14,6 +14,7 @@ OPTIONS = {
     "MultiModalAdapter": (),
     "TCP": (),
     "ExtrasLinearProbeKgCoOp": (),
+    "TipAdapterF": ("TRAINER.TIPADAPTER.SEARCH", "published"),
     "CLIPLoRA": ("TRAINER.CLIPLORA.DROPOUT", 0.5),
     "TaskRes": (),
     "CLIP_Adapter": (),
@@ -30,10 +31,12 @@ def test_an_interrupted_run_ends_as_one_that_was_not(method, stop, make_trainer,
     whole = make("whole")
     whole.train()
     half = make("half")
+    before_epoch = half.before_epoch
 
     def interrupt():
         if half.epoch == stop:
             raise KeyboardInterrupt
+        before_epoch()
 
     half.before_epoch = interrupt
     with pytest.raises(KeyboardInterrupt):

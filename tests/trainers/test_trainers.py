@@ -20,8 +20,8 @@ METHODS = {
     "MaPLe": "vit_b16_c2_ep5_batch4_2ctx", "PromptSRC": "vit_b16_c2_ep20_batch4_4+4ctx",
     "MultiModalAdapter": "vit_b16_ep5", "MMRL": "vit_b16", "TCP": "vit_b16_ep100_ctxv1",
     "CLIPLoRA": "vit_b16", "TwoSFS": "vit_b16", "ExtrasLinearProbeCoOp": "vit_b16_ep10_bs4_lr35",
-    "ExtrasLinearProbeKgCoOp": "vit_b16_ep10_ctxv1_bs4_lr35",
-    "TaskRes": "adam_lr2e-3_B256_ep100", "CLIP_Adapter": "rn50",
+    "ExtrasLinearProbeKgCoOp": "vit_b16_ep10_ctxv1_bs4_lr35", "TipAdapter": "vit_b16", "TipAdapterF": "vit_b16",
+    "LinearProbe_P2": "vit_b16", "TaskRes": "adam_lr2e-3_B256_ep100", "CLIP_Adapter": "rn50",
     "ADAPTER": "SGD_lr1e-1_B256_ep300",
 }  # fmt: skip
 PUBLISHED = Path(__file__).parents[1] / "golden" / "published"
