@@ -144,7 +144,7 @@ class ADAPTER(OnSupportRows, BaseText, PromptTrainer):
         self.text_rows = self.base_text(classnames)  # [T, C, E]
         if self.kind == "TipA":  # no training but the step that the published code takes
             self.max_epoch = 1
-        return AdapterLearner(self.text_rows.mean(dim=0), self.kind, len(self.dm.dataset.train_x))
+        return AdapterLearner(self.text_rows.mean(dim=0), self.kind, max(len(self.dm.dataset.train_x), 1))
 
     # -- the support set -------------------------------------------------------------------------------------------------------
 

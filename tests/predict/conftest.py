@@ -17,7 +17,10 @@ CLASSES = [
     "Annual Crop Land", "Forest", "Herbaceous Vegetation Land", "Highway or Road", "Industrial Buildings",
     "Pasture Land", "Permanent Crop Land", "Residential Buildings", "River", "Sea or Lake",
 ]  # fmt: skip
-RECIPES = {"MoCoOp": "vit_b16", "CoOp": "vit_b16_ctxv1", "ZeroshotCLIP": "vit_b16", "LinearProbe": "vit_b16"}
+RECIPES = {
+    "MoCoOp": "vit_b16", "CoOp": "vit_b16_ctxv1", "ZeroshotCLIP": "vit_b16", "LinearProbe": "vit_b16",
+    "TaskRes": "adam_lr2e-3_B256_ep100", "CLIP_Adapter": "rn50", "ADAPTER": "SGD_lr1e-1_B256_ep300",
+}  # fmt: skip
 
 
 def make_images(folder):
@@ -53,6 +56,7 @@ def world(tmp_path_factory):
             "MODEL.BACKBONE.PATH", str(root / "tiny.pt"), "INPUT.SIZE", "(32, 32)", "DATALOADER.NUM_WORKERS", "0",
             "OPTIM.MAX_EPOCH", "1", "TRAINER.MOCOOP.TEMPLATES", str(root / "groups.txt"), "USE_CUDA", "False",
             "DATALOADER.TRAIN_X.BATCH_SIZE", "4", "TRAINER.MOCOOP.TUNE_LAYERNORM", "True", "DATASET.NUM_SHOTS", "1",
+            "TRAINER.ADAPTER.INIT", "TipA-f-", "TRAINER.ADAPTER.CONSTRAINT", "none", "TRAINER.ADAPTER.VIEWS", "2",
         ])  # fmt: skip
         assert status == 0
     tests = sorted((root / "data" / "eurosat" / "2750").glob("*/3.png"))

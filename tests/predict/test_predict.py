@@ -166,7 +166,7 @@ def test_bad_input(world, tmp_path, capfd):
     cases = [
         ("no such run folder", "--model-dir", tmp_path / "nowhere", image),
         ("is not a run folder", "--model-dir", tmp_path, image),
-        (f"did you mean {world.runs['CoOp']}", "--model-dir", world.root, image),
+        (f"did you mean {world.runs[min(world.runs)]}", "--model-dir", world.root, image),
         ("image not found: nothing.jpg", "--model-dir", run, image, "nothing.jpg"),
         (f"{tmp_path} is a folder: name the images in it", "--model-dir", run, tmp_path),
         (f"cannot read the image {text}", "--model-dir", run, image, text),
