@@ -1,5 +1,6 @@
 """Methods on frozen features: the support set's features in all views, features of a split, fitting without epochs."""
 
+import random
 import time
 
 import torch
@@ -8,6 +9,7 @@ from basics import UserError
 from dassl.data import build_data_loader, set_loader_epoch
 from dassl.data.transforms import build_transform
 from dassl.evaluation import check_finite
+from dassl.utils import hash_seed, parallel
 from prompting import SELECTED_TEMPLATES, unit
 
 from .dataset import dataset_class, hand_template
@@ -65,18 +67,27 @@ class FrozenFeatures(RawFeatures):
         check_finite(features, "the image features")
         return features, labels
 
-    def loader_of(self, items):
-        """A loader of Datums through the test transform."""
+    def loader_of(self, items, tfm=None):
+        """A loader of Datums through the test transform, or another one."""
         cfg = self.cfg
-        tfm, size = build_transform(cfg, is_train=False), cfg.DATALOADER.TEST.BATCH_SIZE
+        tfm, size = tfm or build_transform(cfg, is_train=False), cfg.DATALOADER.TEST.BATCH_SIZE
         return build_data_loader(cfg, data_source=items, batch_size=size, tfm=tfm, is_train=False, share=True)
 
-    def class_text(self, classnames):
-        """Unit text features [C, E]: the data set's template; on ImageNet and its variants the mean of seven templates."""
+    def class_templates(self):
+        """The data set's template; on ImageNet and its variants seven others."""
         of_imagenet = self.cfg.DATASET.NAME == "ImageNet" or getattr(dataset_class(self.cfg), "variant_of", "") == "imagenet"
         templates = SELECTED_TEMPLATES if of_imagenet else [hand_template(self.cfg)]
         print("Templates: " + ", ".join(f'"{t}"' for t in templates))
-        return unit(self.hard_features(templates, classnames).mean(dim=0))
+        return templates
+
+    def class_text(self, classnames):
+        """Unit text features [C, E], the mean over templates."""
+        return unit(self.hard_features(self.class_templates(), classnames).mean(dim=0))
+
+    def generator(self, *purpose):
+        """Randomness that is a function of the seed and ``purpose`` alone; of chance where there is no seed."""
+        seed = self.cfg.SEED if self.cfg.SEED >= 0 else parallel.from_main(random.SystemRandom().getrandbits(32))
+        return torch.Generator().manual_seed(hash_seed(*purpose, seed))
 
     def validation_items(self):
         """The run's validation images (Datums) for choosing settings on; [] where there are none, or they are test images."""

@@ -1,10 +1,8 @@
 """Training on the support set's features in memory: all views of an image are rows of their own."""
 
-import random
-
 import torch
 
-from dassl.utils import hash_seed, parallel
+from dassl.utils import parallel
 
 from .support import FrozenFeatures
 
@@ -27,11 +25,6 @@ class OnSupportRows(FrozenFeatures):
     def order(self, count):
         """The rows of this epoch, of ``count``, in their order: [n]."""
         return torch.randperm(count, generator=self.generator("rows", self.epoch))
-
-    def generator(self, *purpose):
-        """Randomness that is a function of the seed and ``purpose`` alone; of chance where there is no seed."""
-        seed = self.cfg.SEED if self.cfg.SEED >= 0 else parallel.from_main(random.SystemRandom().getrandbits(32))
-        return torch.Generator().manual_seed(hash_seed(*purpose, seed))
 
     def run_epoch(self):
         if self._rows is None:

@@ -42,6 +42,7 @@ LEFT_OUT = ("published", "quirks")  # folders without cases to run: files of oth
 OWN_MODULE = {  # {lineage: module} of cases that another module than test_golden runs
     "2sfs": "test_two_stage_golden",
     "clap": "test_clap_golden",
+    "cross_modal": "test_cross_modal_golden",
     "tip_adapter": "test_feature_golden",
     "lp++": "test_feature_golden",
 }

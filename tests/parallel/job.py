@@ -99,6 +99,16 @@ CASES = {
     "TaskRes": ("TaskRes", "adam_lr2e-3_B256_ep100", BATCH, 3),
     "CLIP-Adapter": ("CLIP_Adapter", "rn50", BATCH, 3),
     "CLAP": ("ADAPTER", "SGD_lr1e-1_B256_ep300", BATCH, 3, "TRAINER.ADAPTER.VIEWS", 2),
+    "cross-modal": (
+        "CrossModal",
+        "rn50_adapter",
+        "TRAINER.CROSSMODAL.LR",
+        [0.01],
+        "OPTIM.WARMUP_EPOCH",
+        1,
+        "OPTIM.MAX_EPOCH",
+        20,
+    ),
     "2SFS": ("TwoSFS", "vit_b16", "TRAINER.TWOSFS.ITERS_PER_SHOT", 0, "OPTIM.LR", 0.002),
     "VPT": ("VPT", "vit_b16_c2_ep5_batch4_4", "TRAINER.VPT.PROMPT_DEPTH_VISION", 2),
 }
@@ -141,7 +151,7 @@ def run(job, folder):
         losses, step = [], trainer.forward_backward
         trainer.forward_backward = lambda batch, losses=losses, step=step: losses.append(step(batch)) or losses[-1]
         trainer.train()
-        if not losses and name in ("Tip-Adapter", "LP++"):  # fitted at once; L-BFGS amplifies last bits, too
+        if not losses and name in ("Tip-Adapter", "LP++", "cross-modal"):  # fitted at once; L-BFGS amplifies last bits, too
             losses = [{"loss": tensor.double().norm().item()} for tensor in trainer.learner.state_dict().values()]
         plan = getattr(trainer, "prompt_plan", getattr(trainer, "class_plan", None))
         parallel.barrier()

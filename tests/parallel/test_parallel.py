@@ -58,7 +58,7 @@ def test_same_losses_and_metrics(both, case):
     assert len(one["losses"]) > (1 if case in WITHOUT_EPOCHS else 7) or case in ("ZeroshotCLIP2", "LinearProbe")
 
 
-WITHOUT_EPOCHS = {"LinearProbe", "Tip-Adapter", "LP++"}
+WITHOUT_EPOCHS = {"LinearProbe", "Tip-Adapter", "LP++", "cross-modal"}
 # their text features are computed once
 WITHOUT_PROMPTS = {"ZeroshotCLIP2", "VPT", "TaskRes", "CLIP-Adapter", "CLAP", "Tip-Adapter-F", *WITHOUT_EPOCHS}
 

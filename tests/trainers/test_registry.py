@@ -5,7 +5,7 @@ import inspect
 import pytest
 
 import trainers
-from dassl.config import get_cfg_default, remarks
+from dassl.config import check, get_cfg_default, remarks
 from dassl.engine import TRAINER_REGISTRY
 from learning import ImageLearning, PromptTrainer
 from learning.image_side import resolved_learning
@@ -50,6 +50,7 @@ def test_a_method_has_files_whose_keys_are_known(name, defaults):
         cfg = defaults.clone()
         cfg.merge_from_file(str(file))
         cfg.TRAINER.NAME = name
+        check(cfg)
         assert not [line for line in remarks(cfg, trainers.readers()) if " TRAINER." in line], file
 
 
