@@ -4,22 +4,26 @@ import hashlib
 import http.client
 import json
 import os
+import re
 import shutil
 import socket
 import ssl
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 
 from tqdm import tqdm
 
-from basics import UserError
+from basics import UserError, printable
 
 from .sources import HUB_REPOSITORY
 
 ATTEMPTS = 4
 PAUSE = 2.0  # seconds before the second attempt; doubles with each further one
-TIMEOUT = 60
+TIMEOUT = 60  # seconds
+SLOWEST = 1000  # bytes a second; below this, a server is taken for a dead one
+LONGEST_LISTING = 50_000_000  # bytes
 CHUNK = 1 << 20
 AGENT = {"User-Agent": "Mozilla/5.0 (compatible; python-urllib; dataset download)"}
 TRANSIENT = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError)
@@ -45,7 +49,7 @@ def fetch(url, path, checksum=""):
     part = path + ".part"
     resumed = os.path.exists(part)
     if url.startswith("gdrive:"):
-        _fetch_from_drive(url.removeprefix("gdrive:"), part)
+        _fetch_from_drive(url.removeprefix("gdrive:"), part, resume=bool(checksum))
     else:
         _fetch_with_retries(url, part)
     found = wrong_checksum(part, checksum)
@@ -83,63 +87,104 @@ def _fetch_with_retries(url, part):
         try:
             return _transfer(url, part)
         except urllib.error.HTTPError as error:
-            if error.code < 500 and error.code != 429:
-                raise FetchError(f"{url}: the server answers {error.code} {error.reason}") from error
             reason = f"the server answers {error.code} {error.reason}"
+            if error.code < 500 and error.code != 429:
+                raise FetchError(f"{url}: {reason}") from error
         except TRANSIENT as error:
             if isinstance(getattr(error, "reason", None), socket.gaierror):
                 raise FetchError(f"{url}: the address can't be looked up; is there a network?") from error
             reason = str(getattr(error, "reason", "") or error or type(error).__name__)
+        except ValueError as error:  # of a redirection
+            raise FetchError(f"{url}: the server answers with an address that isn't one ({error})") from error
         if attempt < ATTEMPTS:
-            print(f"  {url}: {reason}; trying again")
+            print(f"  {url}: {printable(reason)}; trying again")
             time.sleep(PAUSE * 2 ** (attempt - 1))
     kept = "; what has arrived is kept and continued next time" if os.path.exists(part) else ""
     raise FetchError(f"{url}: {reason} ({ATTEMPTS} attempts){kept}")
 
 
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows a redirection to http and https alone, and from https to nothing less."""
+
+    def redirect_request(self, request, response, code, reason, headers, address):
+        scheme = address.partition(":")[0].lower()
+        if scheme != "https" and not (scheme == "http" and request.type == "http"):
+            raise ValueError(f"redirected to {address}")
+        return super().redirect_request(request, response, code, reason, headers, address)
+
+
+def _open(url, **headers):
+    """The response to a request, certificates checked."""
+    opener = urllib.request.build_opener(_Redirects())
+    return opener.open(urllib.request.Request(url, headers={**AGENT, **headers}), timeout=TIMEOUT)
+
+
 def _transfer(url, part):
-    """One transfer into `part`, from its present end where the server can do that."""
-    have = os.path.getsize(part) if os.path.exists(part) else 0
-    request = urllib.request.Request(url, headers=AGENT)
-    if have:
-        request.add_header("Range", f"bytes={have}-")
-        if os.path.exists(part + ".tag"):  # only continue if the server still has the same file
-            with open(part + ".tag", encoding="utf-8") as f:
-                request.add_header("If-Range", f.read())
+    """One transfer into `part`, from its present end where the server says that it is still the same file."""
+    have, tag = 0, _read_tag(part)
+    if tag:
+        have = os.path.getsize(part)
     try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT)
+        response = _open(url, **({"Range": f"bytes={have}-", "If-Range": tag} if have else {}))
     except urllib.error.HTTPError as error:
-        if error.code != 416:
+        if error.code != 416 or not have:
             raise
-        if error.headers.get("Content-Range", "").rpartition("/")[2] == str(have):
+        if error.headers.get("Content-Range", "").rpartition("/")[2] == str(have) and _tag_of(error.headers) in (None, tag):
             return  # all of it had arrived
         remove(part)
         raise ConnectionError("the part that was there doesn't fit the file") from error
     with response:
         if response.status != 206:
             have = 0
+        elif _tag_of(response.headers) not in (None, tag) or not _goes_on_at(response.headers, have):
+            remove(part)
+            raise ConnectionError("the server sends a part of another file")
         length = response.headers.get("Content-Length")
+        if length is not None and not re.fullmatch(r"[0-9]{1,18}", length.strip()):
+            raise FetchError(f"{url}: the server answers with Content-Length {length!r}")
         total = have + int(length) if length else None
         _write(response, part, have, total, url)
     if total is not None and os.path.getsize(part) < total:
         raise ConnectionError(f"the transfer broke off after {os.path.getsize(part)} of {total} bytes")
 
 
+def _goes_on_at(headers, have):
+    """Whether a partial answer begins at byte `have`."""
+    found = re.match(r"bytes (\d+)-", headers.get("Content-Range", ""))
+    return bool(found) and int(found[1]) == have
+
+
+def _tag_of(headers):
+    """What tells versions of a file apart, byte by byte, or None."""
+    tag = headers.get("ETag")
+    return tag if tag and not tag.startswith("W/") else headers.get("Last-Modified")
+
+
+def _read_tag(part):
+    """The tag of what is in `part`; "" where it isn't known, or nothing is there."""
+    try:
+        with open(part + ".tag", encoding="utf-8") as f:
+            tag = f.read(1000)
+    except (OSError, ValueError):
+        return ""
+    return tag if os.path.exists(part) and tag.isprintable() else ""
+
+
 def _write(response, part, have, total, url):
     """Append (or, with `have` 0, write) the response's bytes to `part`, with a progress bar."""
     if total and total - have > shutil.disk_usage(os.path.dirname(part)).free:
         raise UserError(f"not enough space for {url} ({total / 1e9:.1f} GB) in {os.path.dirname(part)}")
-    tag = response.headers.get("ETag") or response.headers.get("Last-Modified")
+    tag = _tag_of(response.headers)
     remove(part + ".tag")
-    if tag and not tag.startswith("W/"):
-        with open(part + ".tag", "w", encoding="utf-8") as f:
-            f.write(tag)
     name = os.path.basename(part).removesuffix(".part")
     with (
         open(part, "ab" if have else "wb") as f,
         tqdm(total=total, initial=have, unit="B", unit_scale=True, desc=f"  {name}", disable=None) as bar,
     ):
-        while chunk := response.read(CHUNK):
+        if tag:
+            with open(part + ".tag", "w", encoding="utf-8") as tag_file:
+                tag_file.write(tag)
+        for chunk in _chunks(response):
             try:
                 f.write(chunk)
             except OSError as error:
@@ -147,13 +192,29 @@ def _write(response, part, have, total, url):
             bar.update(len(chunk))
 
 
-def _fetch_from_drive(drive_id, part):
-    """Get a file from Google Drive, which gives big files only to those who confirm; gdown does."""
+def _chunks(response):
+    """The bytes of a response as they arrive; ConnectionError where in TIMEOUT seconds fewer arrive than at SLOWEST."""
+    since, arrived = time.monotonic(), 0
+    while chunk := response.read1(CHUNK):
+        yield chunk
+        arrived += len(chunk)
+        seconds = time.monotonic() - since
+        if seconds >= TIMEOUT:
+            if arrived < SLOWEST * seconds:
+                raise ConnectionError(f"{arrived} bytes in {seconds:.0f} s")
+            since, arrived = time.monotonic(), 0
+
+
+def _fetch_from_drive(drive_id, part, resume):
+    """Get a file from Google Drive, which gives big files only to those who confirm; gdown does.
+
+    resume: a part that is there is continued; only a checksum can tell then whether it is of this file.
+    """
     import gdown
 
     address = f"https://drive.google.com/uc?id={drive_id}"
     try:
-        found = gdown.download(id=drive_id, output=part, quiet=False, resume=True)
+        found = gdown.download(id=drive_id, output=part, quiet=False, resume=resume)
     except Exception as error:  # gdown passes on what requests and the operating system raise, besides its own
         raise FetchError(f"{address}: {' '.join(str(error).split())[:300]}") from error
     if not found or not os.path.exists(part):
@@ -179,14 +240,20 @@ def find_on_hub(names):
     """
     url = f"{hub_address()}/api/models/{HUB_REPOSITORY}?blobs=true"
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=AGENT), timeout=TIMEOUT) as response:
-            files = json.load(response)["siblings"]
-        files = {file["rfilename"]: (file.get("lfs") or {}).get("sha256", "") for file in files}
-    except (*TRANSIENT, ValueError, KeyError, TypeError) as error:
-        raise FetchError(f"{url}: {getattr(error, 'reason', error)}") from error
-    for name, sha256 in sorted(files.items()):
+        with _open(url) as response:
+            text = b""
+            for chunk in _chunks(response):
+                text += chunk
+                if len(text) > LONGEST_LISTING:
+                    raise ValueError(f"more than {LONGEST_LISTING} bytes")
+        files = {file["rfilename"]: (file.get("lfs") or {}).get("sha256", "") for file in json.loads(text)["siblings"]}
+        files = sorted((str(name), str(sha256)) for name, sha256 in files.items())
+    except (*TRANSIENT, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise FetchError(f"{url}: no listing of files ({getattr(error, 'reason', error)})") from error
+    for name, sha256 in files:
         stem, extension = os.path.splitext(name)
-        if extension == ".zip" and "".join(c for c in stem.lower() if c.isalnum()) in names:
-            address = f"{hub_address()}/{HUB_REPOSITORY}/resolve/main/{name}"
+        known = "".join(c for c in stem.lower() if c.isalnum()) in names
+        if known and extension == ".zip" and re.fullmatch("[0-9a-f]{64}|", sha256):
+            address = f"{hub_address()}/{HUB_REPOSITORY}/resolve/main/{urllib.parse.quote(name)}"
             return address, f"sha256:{sha256}" if sha256 else "", os.path.basename(name)
     return None

@@ -43,6 +43,8 @@ class Server:
         request.send_response(206 if start else 200)
         request.send_header("Content-Length", str(len(content) - start))
         request.send_header("ETag", tag)
+        if start:
+            request.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         request.end_headers()
         body = content[start:]
         if self.breaks.get(path, 0) > 0:
