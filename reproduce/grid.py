@@ -74,6 +74,8 @@ def cluster(args):
     """Connect to Ray as the command line says; yields a Cluster."""
     # what is tried again is said by our own lines, without Ray's traceback; read when ray is imported
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "so the task will be retried")
+    if not args.address:
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # on any system: Ray listens on the loopback interface alone
     try:
         import ray
     except ModuleNotFoundError:

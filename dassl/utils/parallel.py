@@ -9,6 +9,7 @@ gradients backward). In a single process every function here returns at once.
 import contextlib
 import datetime
 import os
+import sys
 import time
 
 import torch
@@ -70,6 +71,9 @@ def start(use_cuda):
         backend = "cpu:gloo,cuda:nccl"
     number, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     group_store = dist.PrefixStore("run", _store)
+    if os.environ.get("LOCAL_WORLD_SIZE") == str(count):  # one machine: nobody else needs to reach the processes
+        for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+            os.environ.setdefault(variable, "lo" if sys.platform == "linux" else "lo0")
     with _exchange():
         dist.init_process_group(backend, store=group_store, rank=number, world_size=count, timeout=PATIENCE)
 

@@ -33,7 +33,7 @@ def start(*words, **environment):
 
 def pair(*words):
     """Two processes of a script, with the variables that torchrun sets."""
-    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
     return [start(*words, RANK=str(rank), LOCAL_RANK=str(rank), **common) for rank in (0, 1)]
 
 

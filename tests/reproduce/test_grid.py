@@ -59,6 +59,31 @@ def siblings(pid, name):
     return found
 
 
+def open_to_others(pid):
+    """Addresses beyond this machine on which a process or a descendant of it listens: {(address in hex, name)}."""
+    parents, names, sockets = {}, {}, {}
+    for folder in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            names[int(folder.name)] = (folder / "comm").read_text().strip()
+            sockets[int(folder.name)] = [os.readlink(link) for link in (folder / "fd").iterdir()]
+        except OSError:
+            pass  # has ended
+
+    def belongs(number):
+        return number == pid or (number in parents and belongs(parents[number]))
+
+    owners = {link: names[number] for number, links in sockets.items() if belongs(number) for link in links}
+    found = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in pathlib.Path(table).read_text().splitlines()[1:]:
+            words = line.split()
+            address, owner = words[1].split(":")[0], owners.get(f"socket:[{words[9]}]")
+            if words[3] == "0A" and owner and not address.endswith(("0100007F", "01000000")):  # 0A: listens; 127.0.0.1, ::1
+                found.add((address, owner))
+    return found
+
+
 def assert_whole(folder):
     """Every job finished, and no step was left out or made twice."""
     for job in [f"{kind}{i}" for kind in ("train", "test") for i in range(3)]:
@@ -93,6 +118,17 @@ def test_killed_driver_and_killed_worker_lose_and_repeat_nothing(tmp_path):
     assert len(pids(job)) >= 2 and not any(alive(pid) for pid, _ in pids(job))
     assert_whole(tmp_path)
     assert finished == {name: pids(tmp_path / name) for name in finished}  # not even started
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_nothing_is_open_to_other_machines(tmp_path):
+    process = driver(tmp_path)
+    try:
+        wait_for(lambda: len(steps(tmp_path)) >= 2)
+        assert open_to_others(process.pid) == set()
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
 
 
 def test_failed_runs_are_shown_and_the_others_go_on(tmp_path):
