@@ -83,7 +83,8 @@ def atomic_path(fpath: str | os.PathLike) -> Iterator[str]:
 @contextlib.contextmanager
 def atomic_write(fpath: str | os.PathLike, mode: str = "wb") -> Iterator[IO[Any]]:
     """Open a file that takes the place of ``fpath`` as ``atomic_path`` says; text is UTF-8."""
-    with atomic_path(fpath) as tmp, open(tmp, mode, encoding=None if "b" in mode else "utf-8") as file:
+    text = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace"}  # names of files needn't be UTF-8
+    with atomic_path(fpath) as tmp, open(tmp, mode, **text) as file:
         yield file
 
 

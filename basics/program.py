@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import errno
+import io
 import multiprocessing
 import os
 import re
@@ -16,6 +17,11 @@ from .errors import UserError, printable
 
 EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_TERMINATED, EXIT_BROKEN_PIPE = 2, 130, 143, 141
 EXIT_STATUSES = "Exit status: 0 done, 2 wrong input (message on stderr), 130 Ctrl-C, 143 SIGTERM."
+TOO_MANY_FILES = "more open files than this process may have (ulimit -n); raise the limit, or set DATALOADER.NUM_WORKERS 0"
+NO_SHARED_MEMORY = (
+    "no space left in /dev/shm, the shared memory that loading workers need; set DATALOADER.NUM_WORKERS 0, or give the container "
+    "more (docker run --shm-size 1g)"
+)
 FILE_SYSTEM_ERRORS = {
     errno.ENOSPC: "no space left on the disk",
     errno.EDQUOT: "disk quota exceeded",
@@ -25,6 +31,8 @@ FILE_SYSTEM_ERRORS = {
     errno.EROFS: "the file system is read-only",
     errno.EACCES: "permission denied",
     errno.EPERM: "operation not permitted",
+    errno.EMFILE: TOO_MANY_FILES,
+    errno.ENFILE: TOO_MANY_FILES,
 }
 OURS = {
     "basics",
@@ -46,6 +54,9 @@ INSTALLED = {  # modules of the packages that `make venv` installs
     "scipy", "matplotlib", "pandas", "tensorboard", "ray",
 }  # fmt: skip
 PACKAGE_OF = {"pkg_resources": "'setuptools<81'", "cv2": "opencv-python", "skimage": "scikit-image"}  # where names differ
+
+
+_ended_by: list[OSError] = []  # errors of threads for which the main thread has been ended
 
 
 class Terminated(BaseException):
@@ -75,6 +86,8 @@ def explain(error: BaseException, after: str = "") -> tuple[int, str] | None:
     """
     if isinstance(error, KeyboardInterrupt):
         return EXIT_INTERRUPTED, "interrupted" + after
+    if isinstance(error, Terminated) and _ended_by:
+        return explain(_ended_by[0], after)
     if isinstance(error, Terminated):
         return EXIT_TERMINATED, "terminated" + after
     if isinstance(error, BrokenPipeError):
@@ -87,6 +100,10 @@ def _explain_in_words(error: BaseException, after: str) -> str | None:
     """What stands after `error: `, or None for a bug."""
     if isinstance(error, UserError):
         return str(error)
+    if isinstance(error, (OSError, RuntimeError)) and re.search(r"Too many open files|items of ancdata", str(error)):
+        return TOO_MANY_FILES  # in another process, or by torch: without a number
+    if _is_about_shared_memory(error):
+        return NO_SHARED_MEMORY
     if isinstance(error, OSError) and error.errno in FILE_SYSTEM_ERRORS:
         place = f": {os.fsdecode(error.filename)}" if error.filename else ""
         return FILE_SYSTEM_ERRORS[error.errno] + place
@@ -113,6 +130,20 @@ def _explain_in_words(error: BaseException, after: str) -> str | None:
     return None
 
 
+def _is_about_shared_memory(error):
+    """Whether workers and their run have no room for what they hand over, which looks like a full disk or a killed worker."""
+    text = str(error)
+    if isinstance(error, RuntimeError) and re.search("torch_[0-9_]+>.*No space left|Bus error", text):
+        return True
+    if not isinstance(error, OSError) or getattr(error, "filename", None) or "No space left" not in text:
+        return False
+    try:
+        shared = os.statvfs("/dev/shm")
+    except OSError:
+        return False
+    return shared.f_bavail * shared.f_frsize < 1 << 20
+
+
 def one_line(text: str) -> str:
     """``text`` as one line that a terminal can show."""
     return " ".join(printable(text).split())
@@ -124,8 +155,14 @@ def to_stderr(message: str, status: int) -> None:
 
 
 def _on_thread_error(args):
-    """Show the traceback of a thread, but for a full or read-only disk: TensorBoard's thread hands that on."""
-    if not (isinstance(args.exc_value, OSError) and args.exc_value.errno in FILE_SYSTEM_ERRORS):
+    """Show the traceback of a thread, but for errors of files: TensorBoard's thread hands those on.
+
+    Nothing hands on that files are lacking: the main thread would wait for the other one for ever, and is ended.
+    """
+    if isinstance(args.exc_value, OSError) and args.exc_value.errno in (errno.EMFILE, errno.ENFILE):
+        _ended_by.append(args.exc_value)
+        os.kill(os.getpid(), signal.SIGTERM)
+    elif not (isinstance(args.exc_value, OSError) and args.exc_value.errno in (*FILE_SYSTEM_ERRORS, errno.ENOENT)):
         threading.__excepthook__(args)
 
 
@@ -144,6 +181,30 @@ def _on_unraisable(args):
         again.start()
     else:
         sys.__unraisablehook__(args)
+
+
+def _standard_streams():
+    """Give a process whose standard streams are closed others that lead nowhere: a file would take their numbers."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            with contextlib.suppress(OSError):
+                nowhere = os.open(os.devnull, os.O_RDWR)
+                if nowhere != number:
+                    os.dup2(nowhere, number)
+                    os.close(nowhere)
+            setattr(sys, name, open(os.devnull, "r" if number == 0 else "w", encoding="utf-8"))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what a terminal can't show, names that aren't UTF-8 too, it shows as \\x..
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _raise_limit_of_files():
+    """Let the process have as many open files as the system allows it: the usual 1,024 are few for loading workers."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        _, highest = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest, highest))
 
 
 @contextlib.contextmanager
@@ -165,6 +226,8 @@ def run(work: Callable[[], Any], after: str = "", report: Callable[[str, int], N
         after: see ``explain``; or a function that returns it, called at the end.
         report: function of (message, exit status), called with the one line that the program ends with.
     """
+    _standard_streams()
+    _raise_limit_of_files()
     signals = threading.current_thread() is threading.main_thread()
     previous = signal.signal(signal.SIGTERM, on_sigterm) if signals else None
     try:

@@ -156,7 +156,7 @@ def split_digest(train, val, test, image_dir):
     digest = hashlib.sha256()
     for data in (train, val or [], test):
         lines = (f"{relative_path(item.impath, image_dir)}\t{item.label}\t{item.classname}\n" for item in data)
-        digest.update("".join(lines).encode() + b"\n")
+        digest.update("".join(lines).encode("utf-8", "surrogateescape") + b"\n")
     return digest.hexdigest()
 
 

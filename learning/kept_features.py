@@ -189,4 +189,4 @@ def cache_folder(options):
 
 
 def _hash(value):
-    return hashlib.sha256(repr(value).encode()).hexdigest()
+    return hashlib.sha256(repr(value).encode("utf-8", "surrogateescape")).hexdigest()

@@ -56,7 +56,7 @@ class FeatureCache:
             ({name: tensor}, whether they were read from the disk)
         """
         identity = json.dumps(identity, sort_keys=True)
-        path = self.folder / (hashlib.sha256(identity.encode()).hexdigest()[:40] + SUFFIX)
+        path = self.folder / (hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()[:40] + SUFFIX)
         tensors = self._read(path, what, identity, stamp, quiet=True)
         if tensors is not None:
             return tensors, True

@@ -1,5 +1,7 @@
 """Builds the dataset, the transforms and the data loaders of a run."""
 
+import resource
+
 import torch
 from tabulate import tabulate
 from torch.utils.data import DataLoader
@@ -51,6 +53,7 @@ def build_data_loader(
     batching = {"batch_size": batch_size, "sampler": sampler, "drop_last": drop_last and is_train and n_data >= batch_size}
     if share and parallel.world_size() > 1:
         batching = {"batch_sampler": SharedBatchSampler(**batching)}
+    _check_limit_of_files(cfg.DATALOADER.NUM_WORKERS)
     loader = _Loader(
         (dataset_wrapper or DatasetWrapper)(cfg, data_source, transform=tfm, is_train=is_train),
         **batching,
@@ -68,6 +71,17 @@ def build_data_loader(
     if is_train and n_data < batch_size:
         print(f"Note: the batch size {batch_size} exceeds the {n_data} training images; they make one batch")
     return loader
+
+
+def _check_limit_of_files(workers):
+    """UserError where the system allows too few open files: PyTorch's workers then wait for each other for ever."""
+    if workers:
+        allowed, needed = resource.getrlimit(resource.RLIMIT_NOFILE)[0], 32 + 16 * workers
+        if 0 <= allowed < needed:
+            raise UserError(
+                f"{workers} loading workers need up to {needed} open files, but this process may have {allowed} (ulimit -n): "
+                "raise the limit, or set DATALOADER.NUM_WORKERS 0"
+            )
 
 
 class DataManager:

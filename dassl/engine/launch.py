@@ -5,8 +5,9 @@ import os
 import random
 
 from basics.job import is_first
+from basics.locks import LOCK
 
-from ..utils import lock_output_dir, parallel
+from ..utils import UserError, lock_output_dir, parallel
 from .build import TRAINER_REGISTRY
 from .run_folder import EVALUATION, TRAINING, check_folders, earlier_run
 
@@ -16,7 +17,12 @@ def output_lock(folder):
     """Hold the output folder against a second run; of a torchrun job only rank 0 does."""
     if is_first():
         with lock_output_dir(folder):
-            yield
+            try:
+                yield
+            except OSError as e:
+                if not os.path.exists(os.path.join(folder, LOCK)):
+                    raise UserError(f"the output folder {folder} was removed while the run wrote into it") from e
+                raise
     else:
         yield
 

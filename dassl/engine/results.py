@@ -20,8 +20,9 @@ RESULTS_VERSION = 1
 
 def same_as_recorded(evaluated, folder):
     """Say whether the evaluation of a finished run has given what its record, which stays as it is, says."""
-    recorded, path = folder.finished.get("metrics") or {}, osp.join(folder.folder, "results.json")
-    other = [name for name, value in evaluated.items() if name in recorded and abs(recorded[name] - float(value)) > 1e-9]
+    recorded, path = folder.finished["metrics"], osp.join(folder.folder, "results.json")
+    numbers = [name for name in evaluated if isinstance(recorded.get(name), (int, float))]
+    other = [name for name in numbers if abs(recorded[name] - float(evaluated[name])) > 1e-9]
     if other:
         pairs = ", ".join(f"{name} {recorded[name]:.4f} (now {float(evaluated[name]):.4f})" for name in other)
         print(

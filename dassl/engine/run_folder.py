@@ -50,6 +50,9 @@ class Earlier:
 def earlier_run(folder):
     """Earlier of a folder; None where there is nothing to continue or to overwrite. UserError: damaged record."""
     record, results = _json(osp.join(folder, RECORD)) or {}, _json(osp.join(folder, RESULTS), strict=False)
+    if results is not None and not _has_scores(results):
+        print(f"WARNING: {osp.join(folder, RESULTS)} is damaged (its metrics are no numbers): the run counts as unfinished")
+        results = None
     points = _epochs(folder, "resume/epoch-*.pt") | _epochs(folder, "*/model.pth.tar-*")
     best = glob.glob(osp.join(glob.escape(folder), "*/model-best.pth.tar"))
     if results is None and not points and not best:
@@ -87,6 +90,14 @@ def _json(path, strict=True):
             f"{path} is damaged: it doesn't say which run the folder belongs to; choose another --output-dir, or --fresh"
         )
     return None
+
+
+def _has_scores(results):
+    """Whether a results.json has metrics, and those of them that are read are numbers; other evaluators have others."""
+    metrics = results.get("metrics")
+    if not isinstance(metrics, dict):
+        return False
+    return all(type(metrics.get(name, 0)) in (int, float) for name in ("accuracy", "error_rate", "macro_f1", "perclass_accuracy"))
 
 
 def _epochs(folder, pattern):
@@ -219,7 +230,7 @@ class RunFolder:
             if longer is not None and earlier and earlier.results:  # nobody may take the shorter run's for this one's
                 os.replace(osp.join(self.folder, RESULTS), osp.join(self.folder, f"results-{longer}-epochs.json"))
             write_json(self.record, osp.join(self.folder, RECORD))
-        elif "accuracy" in (self.finished.get("metrics") or {}):
+        elif "accuracy" in self.finished["metrics"]:
             accuracy = self.finished["metrics"]["accuracy"]
             print(f"This {kind} is finished, accuracy {accuracy:.2f}% ({osp.join(self.folder, RESULTS)}): evaluating it again")
 

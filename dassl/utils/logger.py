@@ -31,7 +31,7 @@ class Logger:
             mkdir_if_missing(osp.dirname(fpath))
             try:
                 # appended: a resumed run continues the log of the run that it resumes
-                self.file = open(fpath, "a", encoding="utf-8", buffering=1)
+                self.file = open(fpath, "a", encoding="utf-8", errors="backslashreplace", buffering=1)
             except OSError as e:
                 raise UserError(f"cannot write the log {fpath}: {e.strerror}") from e
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -43,6 +44,15 @@ def raises(error):
         (ModuleNotFoundError("No module", name="yacs.config"), 2, "error: the Python package yacs is not installed"),
         (MemoryError(), 2, "error: out of memory; lower DATALOADER"),
         (RuntimeError("DefaultCPUAllocator: you tried to allocate 40000000000 bytes"), 2, "error: out of memory (40.0 GB"),
+        (OSError(errno.EMFILE, "Too many open files", "x.png"), 2, "error: more open files than"),
+        (RuntimeError("received 0 items of ancdata"), 2, "error: more open files than"),
+        (OSError("[Errno 24] Too many open files: 'x.png'"), 2, "error: more open files than"),
+        (
+            RuntimeError("unable to write to file </torch_17_3_0>: No space left on device (28)"),
+            2,
+            "error: no space left in /dev/shm",
+        ),
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. It is"), 2, "error: no space left in /dev/shm"),
         (KeyboardInterrupt(), 130, "interrupted, again soon"),
         (program.Terminated(), 143, "terminated, again soon"),
         (BrokenPipeError(), 141, "error: the program that reads this output has ended"),
@@ -102,3 +112,43 @@ def test_what_needs_no_torch_does_not_import_it(code):
     check = "import sys\ntry:\n    {}\nfinally:\n    assert not {{'torch', 'open_clip', 'dassl.engine'}} & set(sys.modules)"
     done = subprocess.run([sys.executable, "-c", check.format(code)], cwd=PROJECT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def started(code, **options):
+    """A Python process that runs a program whose work is ``code``."""
+    text = f"""
+import os, sys, threading
+from basics import program
+def work():
+    {code}
+sys.exit(program.as_process(lambda: program.run(work)))
+"""
+    usual = {"cwd": PROJECT, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "timeout": 60}
+    return subprocess.run([sys.executable, "-c", text], **{**usual, **options})
+
+
+def test_names_that_no_terminal_shows_are_written_out():
+    done = started("print('caf\\udce9 …')", env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"})
+    assert done.returncode == 0 and done.stdout == b"caf\\udce9 \\u2026\n", done
+
+
+def test_closed_streams_lead_nowhere(tmp_path):
+    """No file takes the place of standard output."""
+    code = "file = open('{}', 'w'); print('hello'); os.write(1, b'x'); file.close()".format(tmp_path / "file")
+    text = f"from basics import program\nimport os, sys\ndef work():\n    {code}\nsys.exit(program.run(work))"
+    command = f'{sys.executable} -c "$CODE" <&- >&- 2>&-'
+    done = subprocess.run(["bash", "-c", command], cwd=PROJECT, env={**os.environ, "CODE": text}, timeout=60)
+    assert done.returncode == 0 and (tmp_path / "file").read_text() == ""
+
+
+def test_a_full_device():
+    with open("/dev/full", "w") as full:
+        done = started("print('x' * 9999)", stdout=full)
+    assert done.returncode == 2 and done.stderr == b"error: no space left on the disk\n"
+
+
+def test_a_thread_without_files_ends_the_program():
+    """Its other threads would wait for it for ever."""
+    done = started("threading.Thread(target=lambda: [open('/dev/null') for _ in range(10**7)]).start(); threading.Event().wait()",
+                   preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64)))  # fmt: skip
+    assert done.returncode == 2 and done.stderr.startswith(b"error: more open files than") and done.stderr.count(b"\n") == 1

@@ -1,12 +1,17 @@
 """Run folders from the command line: what another command finds there, and what it may do with it."""
 
 import json
+import os
+import resource
 import shutil
 
 import pytest
 import torch
+from PIL import Image
 
+import predict
 import train
+from dassl.engine import checkpoint
 
 PREVIOUS = ("prompt_learner/model.pth.tar-2", "results.json", "run.json", "log.txt")
 
@@ -128,3 +133,40 @@ def test_fresh_starts_anew(arguments, tmp_path):
     run = tmp_path / "run"
     rates = [json.loads((folder / "results.json").read_text())["config"]["OPTIM"]["LR"] for folder in (run, run / "replaced-1")]
     assert rates == [0.01, 0.002] and "epoch [1/2]" in (run / "log.txt").read_text()
+
+
+def test_names_of_images_that_are_not_utf_8(arguments, miniature, tmp_path, capsys):
+    """Old archives have Latin-1 names: such images are trained on, tested and classified like others."""
+    classes = tmp_path / "data" / "mine"
+    for label, name in enumerate(("red", "blue")):
+        (classes / name).mkdir(parents=True)
+        for number in range(10):
+            path = os.fsencode(classes / name) + f"/caf\xe9{number}.png".encode("latin-1")
+            with open(path, "wb") as file:
+                Image.new("RGB", (8, 8), (200 * label, 10, 20 * number)).save(file, "PNG")
+    yaml = tmp_path / "mine.yaml"
+    yaml.write_text("DATASET:\n  NAME: ImageFolder\n  FOLDER: mine\n")
+    argv = arguments(root=tmp_path / "data", dataset_config_file=yaml)
+    argv[argv.index("base")] = "all"
+    for _ in range(2):  # the second one reads the files that the first has written
+        assert train.main(argv) == 0, capsys.readouterr().err
+    image = os.path.join(classes, "red", sorted(os.listdir(classes / "red"))[0])
+    assert predict.main(["--model-dir", str(tmp_path / "run"), "--json", str(tmp_path / "p.json"), image]) == 0
+    assert json.loads((tmp_path / "p.json").read_text())["images"][0]["image"] == image
+
+
+def test_an_output_folder_that_is_removed_meanwhile(fails, arguments, tmp_path, monkeypatch):
+    save = checkpoint.ResumePoints.save
+
+    def save_and_lose(points, trainer, epoch):
+        shutil.rmtree(tmp_path / "run")
+        save(points, trainer, epoch)
+
+    monkeypatch.setattr(checkpoint.ResumePoints, "save", save_and_lose)
+    assert "was removed while the run wrote into it" in fails(arguments())
+
+
+def test_too_few_open_files_for_loading_workers(fails, arguments, monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (40, 40))
+    monkeypatch.setattr(resource, "setrlimit", lambda which, limits: None)
+    assert "2 loading workers need up to 64 open files" in fails(arguments("DATALOADER.NUM_WORKERS", "2"))
