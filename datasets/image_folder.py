@@ -38,7 +38,13 @@ class ImageFolder(SplitDataset):
     @classmethod
     def preflight(cls, cfg):
         """Raise UserError unless there is a folder of folders."""
-        path = os.path.join(data_root(cfg), cfg.DATASET.FOLDER)
+        root = data_root(cfg)
+        path = os.path.join(root, cfg.DATASET.FOLDER)
+        if os.path.commonpath([root, os.path.abspath(path)]) != root:
+            raise UserError(
+                f"DATASET.FOLDER {cfg.DATASET.FOLDER} is outside the data folder {root}, and splits and samples are written into "
+                "it: give a folder above it as DATASET.ROOT (--root)"
+            )
         if not os.path.isdir(path) or not list_class_folders(path):
             raise UserError(
                 f"ImageFolder: {path} (DATASET.FOLDER below DATASET.ROOT) must be a folder that holds a "

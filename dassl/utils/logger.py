@@ -5,7 +5,7 @@ import os.path as osp
 import re
 import sys
 
-from basics import UserError
+from basics import UserError, printable
 from basics.files import remove_parts
 from basics.locks import lock_folder
 
@@ -20,7 +20,7 @@ class Logger:
     """A text stream that writes to the console and, as plain text, to a file.
 
     The file gets whole lines without terminal escapes; of a line that was redrawn with carriage returns (a progress
-    bar) it gets the last state.
+    bar) it gets the last state. The console shows control characters written out: paths and settings may hold some.
     """
 
     def __init__(self, fpath=None):
@@ -37,7 +37,8 @@ class Logger:
 
     def write(self, msg):
         """Write ``msg`` to the console, and its complete lines to the file."""
-        written = self.console.write(msg)
+        written = len(msg)
+        self.console.write("\r".join(map(printable, msg.split("\r"))))
         if self.file is not None:
             *lines, self._line = (self._line + msg).split("\n")
             try:

@@ -159,3 +159,11 @@ def test_help_needs_no_engine():
         "KEY VALUE",
     ):
         assert option in done.stdout
+
+
+def test_settings_are_printed_without_escapes(arguments, tmp_path, capsys):
+    settings = tmp_path / "own.yaml"
+    settings.write_text('DATASET:\n  NAME: EuroSAT\nTRAINER:\n  FEATURE_CACHE: "a\\x1b[31m\\x1b]0;owned\\x07"\n')
+    train.main(arguments(dataset_config_file=settings, output_dir=f"{tmp_path}/run\x1b[2J"))
+    said = capsys.readouterr()
+    assert "owned" in said.out and "\x1b" not in said.out + said.err

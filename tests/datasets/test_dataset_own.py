@@ -33,6 +33,16 @@ def parted(tmp_path):
     return tmp_path / "photos"
 
 
+@pytest.mark.parametrize("outside", ["../photos", "data/../../photos", "{tmp}/photos", "/"])
+def test_nothing_is_written_outside_the_data_folder(photos, tmp_path, build, outside):
+    (tmp_path / "data").mkdir()
+    before = sorted(photos.rglob("*"))
+    with pytest.raises(UserError, match="outside the data folder .*give a folder above it as DATASET.ROOT"):
+        build("ImageFolder", ROOT=str(tmp_path / "data"), FOLDER=outside.format(tmp=tmp_path))
+    assert sorted(photos.rglob("*")) == before
+    assert build("ImageFolder", FOLDER=str(photos)).num_classes == 3  # below it, by its full path
+
+
 def test_folder_of_class_folders(photos, build):
     dataset = build("ImageFolder", FOLDER="photos")
     assert dataset.classnames == ["Heron", "barn owl", "red_kite"]

@@ -91,7 +91,7 @@ def test_results_json(make_trainer, tmp_path):
     assert set(results) == {
         "version", "status", "trainer", "dataset", "subsample_classes", "shots", "seed", "backbone", "split", "metrics",
         "classnames", "eval_only", "epochs", "config", "versions", "data_hash", "num", "seconds", "peak_memory_mb",
-        "device", "finished_at", "code", "folder", "fingerprint", "made_from", "weights",
+        "device", "threads", "finished_at", "code", "folder", "fingerprint", "made_from", "weights",
     }  # fmt: skip
     assert (results["version"], results["status"], results["split"]) == (1, "finished", "test")
     assert (results["trainer"], results["dataset"], results["seed"], results["epochs"]) == ("TinyCoOp", "TinyPNG", 1, 4)
