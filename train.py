@@ -140,7 +140,7 @@ def setup_cfg(args, extend=None):
     A foreign repository adds its keys to the defaults, and computes what it computes once all is merged.
     extend: adds the methods' keys to the defaults, in place of ``trainers.extend_cfg``.
     """
-    from dassl.config import check, get_cfg_default
+    from dassl.config import IMAGE_KEYS, check, get_cfg_default, was_given
 
     cfg, repository = get_cfg_default(), args.repository
     if extend is None:
@@ -161,6 +161,10 @@ def setup_cfg(args, extend=None):
         cfg.TRAINER.NAME = repository.trainer
         repository.after_merge(cfg, args)
         repository.register()
+    if cfg.INPUT.PREPROCESS == "model" or not all(was_given(cfg.INPUT, name) for name in IMAGE_KEYS):
+        from trainers import preprocessing
+
+        preprocessing.settle(cfg)
     check(cfg)
     cfg.freeze()
     return cfg
@@ -228,9 +232,9 @@ def show_keys(word):
 def run_locked(args, cfg):
     import datasets.fewshot  # registers the datasets, too
     from dassl.config import remarks
-    from dassl.engine import build_trainer
+    from dassl.engine import TRAINER_REGISTRY, build_trainer
     from dassl.utils import collect_env_info, parallel, set_random_seed, setup_logger
-    from trainers import readers
+    from trainers import PromptTrainer, preprocessing, readers
 
     print(f"Setting fixed seed: {cfg.SEED}")
     set_random_seed(cfg.SEED)
@@ -247,6 +251,8 @@ def run_locked(args, cfg):
     repository = args.repository
     if repository:
         datasets.fewshot.also_pickled = True  # its trainer may open the file
+    if not issubclass(TRAINER_REGISTRY.get(cfg.TRAINER.NAME), PromptTrainer):
+        cfg = preprocessing.settled(cfg, own_model=True)
     trainer = build_trainer(cfg)
     say_if_not_resumed(trainer)
     if args.eval_only:

@@ -17,6 +17,7 @@ NOT_DECIDING = {  # setting: why another value of it leaves the numbers as they 
     "MODEL.BACKBONE.PATH": "where the weights lie; the weights themselves are compared",
     "MODEL.INIT_WEIGHTS": "where initial weights lie; the file itself is compared",
     "TRAINER.MOCOOP.TEMPLATES": "where the template groups lie; the groups themselves are compared",
+    "INPUT.PREPROCESS": "whose values are taken; the values themselves are compared",
     "USE_CUDA": "the device; what it computes in (float16, float32) is compared",
     "VERBOSE": "what is printed",
     "TRAIN.PRINT_FREQ": "what is printed",
@@ -33,6 +34,7 @@ NOT_DECIDING = {  # setting: why another value of it leaves the numbers as they 
 }
 FILES = ("MODEL.INIT_WEIGHTS", "TRAINER.MOCOOP.TEMPLATES")  # of those: paths of files whose contents decide
 EPOCHS = "OPTIM.MAX_EPOCH"
+LATER = {"INPUT.RESIZE_MODE": "shortest"}
 PROJECT = Path(__file__).resolve().parents[1]
 SHOWN = 20  # differences that a message names
 
@@ -51,9 +53,14 @@ def flatten(config, prefix=""):
     return flat
 
 
+def completed(identity):
+    """An identity with the settings that were not there when it was recorded: their only value then."""
+    return {**LATER, **identity} if "INPUT.SIZE" in identity else identity
+
+
 def deciding(config):
     """{dotted key: plain value} of the settings that decide the numbers of a run."""
-    settings = {key: value for key, value in flatten(config).items() if key not in NOT_DECIDING}
+    settings = completed({key: value for key, value in flatten(config).items() if key not in NOT_DECIDING})
     name = settings.get("MODEL.BACKBONE.NAME")
     if isinstance(name, str) and any((root / name / "open_clip_config.json").is_file() for root in (Path(), PROJECT)):
         settings["MODEL.BACKBONE.NAME"] = Path(name).name  # a path; the model in it is compared itself

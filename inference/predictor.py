@@ -49,7 +49,7 @@ class Predictor:
             self.trainer = without_images(trainer_class, self.classnames, checkpoint_extras(run))(cfg)
             self._check_weights()
             self.trainer.load_model(str(run), epoch)
-            self.transform = build_transform(cfg, is_train=False)
+            self.transform = build_transform(self.trainer.cfg, is_train=False)
         self.trainer.set_model_mode("eval")
         self.batch_size, self.upright = cfg.DATALOADER.TEST.BATCH_SIZE, turns_photos(cfg)
 

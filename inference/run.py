@@ -48,13 +48,15 @@ def configuration(results: dict[str, Any], overrides: Sequence[Any] = ()) -> Any
     """
     import datasets  # registers them: prompts may depend on what a dataset's class says
     import trainers
-    from dassl.config import check, get_cfg_default
+    from dassl.config import IMAGE_KEYS, check, get_cfg_default
     from dassl.data.datasets import DATASET_REGISTRY
 
     assert datasets
     cfg = get_cfg_default()
     trainers.extend_cfg(cfg)
     cfg.merge_from_other_cfg(results["config"])
+    for name in IMAGE_KEYS:  # what an older run doesn't name was in force, too
+        setattr(cfg.INPUT, name, cfg.INPUT[name])
     cfg.merge_from_list(list(overrides))
     cfg.VERBOSE = False
     check(cfg)

@@ -8,10 +8,11 @@ from basics import UserError
 from dassl.engine.checkpoint import check_classes
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import load_checkpoint, load_pretrained_weights, parallel
-from prompting import load_clip
+from prompting import load_clip, tokenizer_for
 from prompting.classnames import check_classnames, remarks_on_names
 
 from .dataset import dataset_class
+from .preprocessing import check_size
 
 
 class Building:
@@ -20,17 +21,14 @@ class Building:
     def build_model(self):
         cfg, backbone, precision = self.cfg, self.cfg.MODEL.BACKBONE, self.options.PREC
         if self.names_classes:
-            self.check_names()
+            self.check_names(tokenizer_for(backbone.NAME, backbone.PATH))
         print(f"Loading CLIP (backbone: {backbone.NAME})")
         with parallel.main_first():  # it may download weights
-            self.clip = load_clip(backbone.NAME, backbone.PATH, precision, self.device)
+            self.clip = load_clip(backbone.NAME, backbone.PATH, precision, self.device, backbone.ACTIVATION)
+        print(f"Activation: {self.clip.activation} (says {self.clip.weights.get('activation_said_by', 'the model')})")
         if precision == "fp16" and self.clip.dtype == torch.float32:
             print("PREC fp16 on a CPU: computing in fp32")
-        if tuple(cfg.INPUT.SIZE) != (self.clip.image_size,) * 2:
-            raise UserError(
-                f"INPUT.SIZE {tuple(cfg.INPUT.SIZE)} doesn't fit the backbone {backbone.NAME}, which takes "
-                f"({self.clip.image_size}, {self.clip.image_size})"
-            )
+        check_size(cfg, self.clip)
         self._prepared = None
         self._whole_size = None  # samples of the current batch, where several processes share it
         with torch.random.fork_rng(devices=[]):  # what is learned starts from the seed alone, however CLIP was loaded
@@ -50,10 +48,10 @@ class Building:
         print(f"CLIP is frozen but for what the method learns: {count:,} parameters")
         self.register_learner()
 
-    def check_names(self):
+    def check_names(self, tokenizer):
         """UserError for classes that the text encoder can't tell apart; a line about names that are no words."""
         names = self.dm.dataset.classnames
-        check_classnames(names, published=bool(getattr(dataset_class(self.cfg), "sources", ())))
+        check_classnames(names, published=bool(getattr(dataset_class(self.cfg), "sources", ())), tokenizer=tokenizer)
         for line in remarks_on_names(names):
             print(line)
 

@@ -4,19 +4,26 @@ import re
 from typing import Any
 
 from basics import UserError
+from basics.hashes import digest
 from dassl.utils import parallel
+
+from .preprocessing import images_record
 
 
 class Checkpoints:
     """Part of PromptTrainer."""
 
-    weights_of_a_model: tuple[str, ...] = ("weights of CLIP", "configuration of CLIP")
+    weights_of_a_model: tuple[str, ...] = (
+        "weights of CLIP", "configuration of CLIP", "activation of CLIP", "tokenizer of CLIP"
+    )  # fmt: skip
     published_names: dict[str, Any] = {}  # {pattern of an entry of a published checkpoint: our name, or function of the match}
 
     def made_from(self):
         weights = self.clip.weights
         found = {
             "weights of CLIP": f"sha256 {weights['state_sha256']}",
+            "activation of CLIP": self.clip.activation,
+            "tokenizer of CLIP": f"sha256 {digest({**weights['tokenizer'], 'name': ''})}",
             "computed in": str(self.clip.dtype).removeprefix("torch."),
         }
         if "config_sha256" in weights:
@@ -24,7 +31,7 @@ class Checkpoints:
         return found
 
     def weights_record(self):
-        return self.clip.weights
+        return {**self.clip.weights, **images_record(self.cfg, self.clip)}
 
     def adapt_state_dict(self, name: str, state_dict: dict[str, Any]) -> dict[str, Any]:
         """Entries of a published checkpoint under our names; its frozen entries (CLIP, tokens of classes) are dropped."""

@@ -4,7 +4,7 @@ import torch
 
 from basics import UserError
 from dassl.utils import parallel
-from prompting import Plan, build_plan, context_programs, encode, hard_programs
+from prompting import Plan, build_plan, context_programs, hard_programs
 from prompting.insertions import NOTHING
 
 from .shares import SplitPlan
@@ -28,7 +28,7 @@ class TextSide:
         if not words:
             n_ctx = self.options.N_CTX
             return n_ctx, None, " ".join(["X"] * n_ctx)
-        ids = torch.tensor(encode(words), device=self.device)
+        ids = torch.tensor(self.clip.tokenizer.encode(words), device=self.device)
         return len(ids), self.clip.text.embed(ids), words
 
     def leading_words(self, n_ctx, classnames):
@@ -46,13 +46,12 @@ class TextSide:
                 print(f"More than {WORDS_UP_TO} context vectors: they start at random, not from CTX_INIT")
             start, rest, text = torch.randn(n_ctx, self.clip.width) * 0.02, [], " ".join(["X"] * n_ctx)
         else:
-            ids = encode(words)
+            ids = self.clip.tokenizer.encode(words)
             if len(ids) < n_ctx:
                 raise UserError(f'TRAINER.{self.section}.CTX_INIT "{words}" has {len(ids)} tokens, fewer than {n_ctx} vectors')
             start, rest, text = self.clip.text.embed(torch.tensor(ids[:n_ctx], device=self.device)), ids[n_ctx:], words
         print(f'Initial context: "{text}"\nNumber of context words (tokens): {n_ctx}')
-        length = self.clip.text.context_length
-        return start, context_programs(classnames, n_ctx, context_length=length, frozen=rest)
+        return start, context_programs(classnames, n_ctx, tokenizer=self.clip.tokenizer, frozen=rest)
 
     def plan(self, programs, later=None):
         """Plan of [G][C] programs, for ``encode``; of several processes each takes a part.
@@ -64,7 +63,8 @@ class TextSide:
         return self._compile(programs, later=later)
 
     def _compile(self, programs, ragged=False, later=None):
-        """Plan on this run's device, bucketed as suits it."""
+        """Plan on this run's device, bucketed as suits it. UserError for programs of another tokenizer than the model's."""
+        self.clip.tokenizer.check_programs(programs)
         return build_plan(programs, PADDING_ALLOWANCE.get(self.device.type, 0), ragged, later).to(self.device)
 
     def encode(self, plan, learned=None, raw=False, insertions=NOTHING):
@@ -86,6 +86,5 @@ class TextSide:
 
         underscores: as for ``hard_programs``.
         """
-        length = self.clip.text.context_length
-        programs = [hard_programs(t, classnames, length, underscores) for t in templates]
+        programs = [hard_programs(t, classnames, self.clip.tokenizer, underscores) for t in templates]
         return self.clip.encode_text(self._compile(programs), raw=raw)

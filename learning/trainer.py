@@ -23,6 +23,7 @@ from .image_side import ImageSide, is_ours
 from .kept_features import KeepsFeatures, cache_folder
 from .keys import check_context
 from .prediction import Prediction
+from .preprocessing import settled
 from .text_side import TextSide
 
 
@@ -39,6 +40,9 @@ class PromptTrainer(TextSide, ImageSide, KeepsFeatures, Prediction, Building, Ch
     model_name = "prompt_learner"  # of the learner's folder in a run
     rate_changes_by_step = False  # the schedule counts steps, not epochs
     max_norm = 0.0  # gradients are clipped to this norm; 0: not at all
+
+    def __init__(self, cfg):
+        super().__init__(settled(cfg))
 
     @staticmethod
     def extend_cfg(cfg):

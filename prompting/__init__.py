@@ -19,11 +19,13 @@ from .templates import (
 )
 
 _NEEDS_TORCH = {
-    "clip": ("CLIP", "OPENAI_NAMES", "PRECISIONS", "load_clip", "unit"),
+    "backbones": ("OPENAI_NAMES", "backbone_of", "known_backbone"),
+    "clip": ("CLIP", "PRECISIONS", "load_clip", "tokenizer_for", "unit"),
     "insertions": ("Insertions",),
     "plan": ("Plan", "build_plan", "learned"),
+    "preprocessing": ("Preprocessing",),
     "soft": ("POSITIONS", "context_programs", "hard_programs", "template_programs", "word_programs"),
-    "tokens": ("encode",),
+    "tokens": ("Tokenizer", "encode"),
 }
 _MODULE_OF = {name: module for module, names in _NEEDS_TORCH.items() for name in names}
 __all__ = [

@@ -4,7 +4,7 @@ import re
 
 from basics import UserError
 
-from .tokens import encode, readable
+from .tokens import clip_tokenizer, readable
 
 _KINDS = {
     "WordNet ids": re.compile(r"n\d{8}"),
@@ -12,11 +12,11 @@ _KINDS = {
 }
 
 
-def same_tokens(classnames):
+def same_tokens(classnames, tokenizer=None):
     """[(name, name)] of classes with the same tokens: whatever is learned, they have the same text feature."""
-    first, pairs = {}, []
+    tokenizer, first, pairs = tokenizer or clip_tokenizer(), {}, []
     for name in classnames:
-        tokens = tuple(encode(readable(name)))
+        tokens = tuple(tokenizer.encode(readable(name)))
         if tokens in first:
             pairs.append((first[tokens], name))
         first.setdefault(tokens, name)
@@ -35,15 +35,17 @@ def remarks_on_names(classnames):
     return lines
 
 
-def check_classnames(classnames, published=False):
+def check_classnames(classnames, published=False, tokenizer=None):
     """Raise UserError where the text tower can't tell two classes apart, or a name has no token at all.
 
     published: the names are those of a published dataset, some of which repeat names (ImageNet's): a warning is printed.
+    tokenizer: the model's; None for CLIP's own.
     """
+    tokenizer = tokenizer or clip_tokenizer()
     for name in classnames:
-        if not encode(readable(name)):
+        if not tokenizer.encode(readable(name)):
             raise UserError(f'the class name "{name}" has no words, so no prompt can name it; rename the class')
-    pairs = same_tokens(classnames)
+    pairs = same_tokens(classnames, tokenizer)
     if not pairs:
         return
     more = f" ({len(pairs)} such pairs)" if len(pairs) > 1 else ""

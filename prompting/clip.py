@@ -1,7 +1,7 @@
 """Loading CLIP: OpenAI's names, open_clip's names, a local folder, a local weight file; frozen, in the precision asked for.
 
-Models, weights and downloads are open_clip's. What is added here: one rule for names and files, messages that say what to
-do, and the precision of frozen weights.
+Models, weights and downloads are open_clip's. What is added here: one rule for names and files, the activation, images and
+tokenizer that the weights were trained with, messages that say what to do, and the precision of frozen weights.
 """
 
 from __future__ import annotations
@@ -19,30 +19,21 @@ from typing import Any
 import torch
 from torch import nn
 
-from basics import UserError, nearest
+from basics import UserError
 from basics.hashes import digest, state_hash
 
 from .architecture import config_of
+from .backbones import ACTIVATIONS, Backbone, backbone_of, open_clip_module
+from .backbones import OPENAI_NAMES as OPENAI_NAMES  # names that were always here
+from .backbones import PROJECT_ROOT as PROJECT_ROOT
 from .image_tower import encode_tokens, is_vit
 from .insertions import NOTHING, Insertions
 from .state_dicts import fitted
-from .tower import TextTower
-from .weights import check_file, check_finite_weights, first_line, read_clip, weights_in
+from .tokens import Tokenizer, tokenizer_of
+from .tower import TextTower, check_architecture
+from .weights import check_file, check_finite_weights, first_line, is_torchscript, read_clip, weights_in
 
-# openai/CLIP's published names -> open_clip's (the "quickgelu" configurations are the ones OpenAI's weights belong to)
-OPENAI_NAMES = {
-    "RN50": "RN50-quickgelu",
-    "RN101": "RN101-quickgelu",
-    "RN50x4": "RN50x4-quickgelu",
-    "RN50x16": "RN50x16-quickgelu",
-    "RN50x64": "RN50x64-quickgelu",
-    "ViT-B/32": "ViT-B-32-quickgelu",
-    "ViT-B/16": "ViT-B-16-quickgelu",
-    "ViT-L/14": "ViT-L-14-quickgelu",
-    "ViT-L/14@336px": "ViT-L-14-336-quickgelu",
-}
 PRECISIONS = ("fp32", "fp16", "amp", "bf16")
-PROJECT_ROOT = Path(__file__).resolve().parents[1]
 
 
 class CLIP(nn.Module):
@@ -56,19 +47,25 @@ class CLIP(nn.Module):
         embed_dim: E, width of the common space.
         width: D, width of the text transformer.
         dtype: what matrix products are computed in.
-        weights: where they come from, as data: ``state_sha256`` of all values in fp32 and, from ``load_clip``, what
-            ``check_file`` says of their file and ``config_sha256`` of a model folder.
+        tokenizer: the model's Tokenizer.
+        activation: of the text tower's blocks, "gelu" or "quick_gelu".
+        weights: where they come from, as data: ``state_sha256`` of all values in fp32, ``activation``, ``tokenizer`` and, from
+            ``load_clip``, what ``check_file`` says of their file, ``config_sha256`` of a model folder, and what says the
+            activation and the ``images`` that they were trained with.
     """
 
-    def __init__(self, model, name, precision="fp32", device="cpu"):
+    def __init__(self, model, name, precision="fp32", device="cpu", tokenizer=None):
         super().__init__()
         self.name, self.precision = name, precision
         state = model.state_dict()
         check_finite_weights(state, name)
-        self.weights = {"state_sha256": state_hash(state)}
         self.dtype = _compute_dtype(precision, torch.device(device))
         self.visual = model.visual
-        self.text = TextTower(model, name)
+        self.text = TextTower(model, name, tokenizer)
+        self.tokenizer, self.activation = self.text.tokenizer, self.text.activation
+        self.weights = {
+            "state_sha256": state_hash(state), "activation": self.activation, "tokenizer": self.tokenizer.record()
+        }  # fmt: skip
         self.logit_scale = math.exp(float(model.logit_scale.detach().flatten()[0]))
         size = model.visual.image_size
         self.image_size = size[0] if isinstance(size, (tuple, list)) else int(size)
@@ -140,7 +137,7 @@ def unit(x: torch.Tensor) -> torch.Tensor:
     return x / x.norm(dim=-1, keepdim=True)
 
 
-def load_clip(name: str, path: str = "", precision: str = "fp32", device: Any = "cpu") -> CLIP:
+def load_clip(name: str, path: str = "", precision: str = "fp32", device: Any = "cpu", activation: str = "") -> CLIP:
     """Load a frozen CLIP.
 
     Args:
@@ -153,49 +150,73 @@ def load_clip(name: str, path: str = "", precision: str = "fp32", device: Any = 
         precision: "fp32"; "fp16" and "amp" (matrix products in fp16 under autocast, the rest in fp32); "bf16". "fp16", which
             is the lineage's default, means fp32 on a CPU, where half precision is slower and less exact.
         device: where to put it.
+        activation: "gelu" or "quick_gelu", in place of what the name says; "" for what it says.
 
     Raises:
-        UserError: unknown name, no such file, no weights and no network, unreadable or unfitting weights.
+        UserError: unknown name, no such file, no weights and no network, unreadable or unfitting weights, an activation that
+            nothing says, a tokenizer that isn't there.
     """
     if precision not in PRECISIONS:
         raise UserError(f'unknown precision "{precision}"; choose one of {", ".join(PRECISIONS)}')
-    device = torch.device(device)
-    folder = _local_folder(name)
+    backbone = backbone_of(name, path)
+    check_architecture(backbone.config["text_cfg"], name)
+    quick_gelu, said_by = _activation(backbone, path, activation)
+    tokenizer = tokenizer_of(backbone)
     if path:
-        model, source = _from_file(name, folder, path)
-    elif folder:
-        model, source = _from_folder(folder)
+        model, source = _from_file(backbone, path, quick_gelu)
+    elif backbone.folder:
+        model, source = _from_folder(backbone.folder, quick_gelu)
     else:
-        model, source = _from_registry(name)
-    clip = CLIP(model, name, precision, device)
-    clip.weights = {**source, **clip.weights}
-    if folder:
-        clip.weights["config_sha256"] = digest(json.loads((folder / "open_clip_config.json").read_text(encoding="utf-8")))
+        model, source = _from_registry(backbone, quick_gelu)
+    clip = CLIP(model, name, precision, torch.device(device), tokenizer)
+    images = backbone.images and {"said_by": backbone.said_by, **backbone.images.settings(), "SIZE": [clip.image_size] * 2}
+    clip.weights = {**source, **clip.weights, "activation_said_by": said_by, "images": images}
+    if path and backbone.is_openais and not activation and not _is_openais_file(source):
+        print(
+            f"WARNING: {path} doesn't say which activation its weights were trained with: QuickGELU is taken, which {name}, as "
+            "OpenAI published it, has. MODEL.BACKBONE.ACTIVATION quick_gelu says so, gelu the other (RemoteCLIP's files)"
+        )
+    if backbone.folder:
+        file = backbone.folder / "open_clip_config.json"
+        clip.weights["config_sha256"] = digest(json.loads(file.read_text(encoding="utf-8")))
     return clip
 
 
-def _local_folder(name):
-    for folder in (Path(name), PROJECT_ROOT / name):
-        if (folder / "open_clip_config.json").is_file():
-            return folder
-    if Path(name).is_dir():
-        raise UserError(f"{name} is a folder without open_clip_config.json: not a model in open_clip's format")
-    return None
+def tokenizer_for(name: str, path: str = "") -> Tokenizer:
+    """The tokenizer of a backbone, before its weights are there; arguments and errors as of ``load_clip``."""
+    return tokenizer_of(backbone_of(name, path))
 
 
-def _open_clip():
-    import open_clip
+def _activation(backbone: Backbone, path: str, asked: str) -> tuple[bool, str]:
+    """(whether it is QuickGELU, what says so); UserError where nothing does."""
+    if asked and asked not in ACTIVATIONS:
+        raise UserError(f'unknown activation "{asked}" (MODEL.BACKBONE.ACTIVATION); choose one of {", ".join(ACTIVATIONS)}')
+    if asked:
+        if backbone.activation not in ("", asked):
+            print(f"WARNING: MODEL.BACKBONE.ACTIVATION {asked}, but {backbone.said_by} says {backbone.activation}")
+        return asked == "quick_gelu", "MODEL.BACKBONE.ACTIVATION"
+    if not backbone.activation:
+        what = f"{path} are weights of {backbone.name}, which" if path and not backbone.tag else f"{backbone.name}: its weights"
+        raise UserError(
+            f"{what} may have been trained with GELU or with QuickGELU, and {backbone.said_by} doesn't settle it: say it with "
+            "MODEL.BACKBONE.ACTIVATION gelu or MODEL.BACKBONE.ACTIVATION quick_gelu"
+        )
+    return backbone.activation == "quick_gelu", backbone.said_by
 
-    logging.getLogger().setLevel(max(logging.getLogger().level, logging.WARNING))
-    return open_clip
+
+def _is_openais_file(source):
+    """Whether a file is OpenAI's, or in the format in which they alone publish weights."""
+    return source["checked"] == "OpenAI" or is_torchscript(source["file"])
 
 
-def _from_folder(folder, own_weights=True):
+def _from_folder(folder, quick_gelu, own_weights=True):
     """(model, what ``check_file`` says) of a folder; not ``own_weights``: others will take their place."""
     path = weights_in(folder) if own_weights else ""
     source = check_file(path) if path else {}
     try:
-        model = _open_clip().create_model(f"local-dir:{folder}", load_weights=False, pretrained_text=False)
+        model = open_clip_module().create_model(
+            f"local-dir:{folder}", load_weights=False, pretrained_text=False, quick_gelu=quick_gelu
+        )
     except Exception as e:
         raise UserError(f"the model in {folder} cannot be built: {first_line(e)}") from e
     if path:
@@ -203,46 +224,22 @@ def _from_folder(folder, own_weights=True):
     return model, source
 
 
-def _resolve(name):
-    """Backbone name -> (open_clip model name, pretrained tag)."""
-    if name in OPENAI_NAMES:
-        return OPENAI_NAMES[name], "openai"
-    open_clip = _open_clip()
-    model, _, tag = name.rpartition("/")
-    if model and (model, tag) in set(open_clip.list_pretrained()):
-        return model, tag
-    if model in open_clip.list_models() or name in open_clip.list_models():
-        arch = model if model in open_clip.list_models() else name
-        tags = [t for m, t in open_clip.list_pretrained() if m == arch]
-        raise UserError(
-            f'backbone "{name}": open_clip\'s {arch} needs one of its pre-trained weights, e.g. "{arch}/{tags[0]}" '
-            f"(it has: {', '.join(tags)})"
-            if tags
-            else f'backbone "{name}": open_clip has no weights for {arch}'
-        )
-    known = [*OPENAI_NAMES, *(f"{m}/{t}" for m, t in open_clip.list_pretrained())]
-    raise UserError(
-        f'unknown backbone "{name}" (MODEL.BACKBONE.NAME){nearest(name, known, most=3)}; '
-        f"OpenAI's names are {', '.join(OPENAI_NAMES)}; "
-        "an open_clip model/pretrained pair or a local model folder will do as well."
-    )
-
-
-def _from_registry(name):
-    model, tag = _resolve(name)
+def _from_registry(backbone, quick_gelu):
+    name, model, tag = backbone.name, backbone.model, backbone.tag
     cached = _openai_cache(model) if tag == "openai" else None
     if cached:
         source = check_file(cached, *_openai_checksum(model))
-        return _from_openai_state(read_clip(cached), cached), source
+        return _from_openai_state(read_clip(cached), cached, quick_gelu), source
     from open_clip.pretrained import download_pretrained, get_pretrained_cfg
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+            warnings.filterwarnings("ignore", "QuickGELU mismatch")  # its architecture's default, which isn't taken
             logging.disable(logging.ERROR)
             file = download_pretrained(get_pretrained_cfg(model, tag))
             source = check_file(file)
-            return _open_clip().create_model(model, pretrained=tag, require_pretrained=True), source
+            create = open_clip_module().create_model
+            return create(model, pretrained=tag, require_pretrained=True, quick_gelu=quick_gelu), source
     except UserError:
         raise
     except Exception as e:
@@ -270,18 +267,19 @@ def _openai_checksum(model):
     return get_pretrained_url(model, "openai").split("/")[-2], "OpenAI"
 
 
-def _from_file(name, folder, path):
+def _from_file(backbone, path, quick_gelu):
     if not Path(path).is_file():
         raise UserError(f"MODEL.BACKBONE.PATH: no such file: {path}")
     source = check_file(path)
     state = read_clip(path)
-    if folder is None and _resolve(name)[0] in OPENAI_NAMES.values():
-        return _from_openai_state(state, path), source
-    if folder:
-        model = _from_folder(folder, own_weights=False)[0]
+    if backbone.is_openais:
+        return _from_openai_state(state, path, quick_gelu), source
+    if backbone.folder:
+        model = _from_folder(backbone.folder, quick_gelu, own_weights=False)[0]
     else:
-        model = _open_clip().create_model(_resolve(name)[0], load_weights=False, pretrained_text=False)
-    _load(model, state, path, name)
+        create = open_clip_module().create_model
+        model = create(backbone.model, load_weights=False, pretrained_text=False, quick_gelu=quick_gelu)
+    _load(model, state, path, backbone.name)
     return model, source
 
 
@@ -292,10 +290,10 @@ def _load(model, state, path, name):
     model.load_state_dict(fitted(convert_state_dict(model, state), model.state_dict(), path, name))
 
 
-def _from_openai_state(state, path):
+def _from_openai_state(state, path, quick_gelu):
     """Model from a state dict in OpenAI's layout; its architecture is in the shapes."""
     config = config_of(state, path)
-    build = functools.partial(_open_clip().CLIP, **config, quick_gelu=True)
+    build = functools.partial(open_clip_module().CLIP, **config, quick_gelu=quick_gelu)
     try:
         with torch.device("meta"):  # shapes without values: forged ones take no memory
             expected = build().state_dict()

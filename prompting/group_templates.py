@@ -63,8 +63,7 @@ def template_features(clip, templates, classnames):
 
     device = clip.text.positional_embedding.device
     with torch.no_grad():
-        length = clip.text.context_length
-        plan = build_plan([hard_programs(t, classnames, length) for t in templates]).to(device)
+        plan = build_plan([hard_programs(t, classnames, clip.tokenizer) for t in templates]).to(device)
         return unit(clip.encode_text(plan).mean(dim=1)).cpu().numpy()
 
 

@@ -4,12 +4,12 @@ from basics import UserError
 
 from .plan import learned
 from .templates import soft_parts, word_parts
-from .tokens import EOT, SOT, check_length, encode, readable
+from .tokens import clip_tokenizer, readable
 
 POSITIONS = ("end", "middle", "front")
 
 
-def context_programs(classnames, n_ctx, position="end", class_specific=False, context_length=77, frozen=(), rest="{}."):
+def context_programs(classnames, n_ctx, position="end", class_specific=False, tokenizer=None, frozen=(), rest="{}."):
     """Programs of CoOp's prompt: n_ctx learned vectors, the class name, a full stop.
 
     Args:
@@ -17,6 +17,7 @@ def context_programs(classnames, n_ctx, position="end", class_specific=False, co
         n_ctx: vectors per prompt.
         position: where the class name stands: "end", "middle" (after the first n_ctx // 2 vectors) or "front".
         class_specific: every class has its own n_ctx vectors; class c uses learned rows c * n_ctx ….
+        tokenizer: the model's, ``clip.tokenizer``; None for CLIP's own with 77 positions, here and below.
         frozen: token ids right before the class name that aren't learned. Where the context isn't at the end, the first
             len(name) of [frozen | name] count as the name: the published code's rule (ProGrad's templates have such tokens).
         rest: the class name {} and the frozen words around it.
@@ -24,12 +25,12 @@ def context_programs(classnames, n_ctx, position="end", class_specific=False, co
     Returns:
         [C] programs; learned rows are 0 … n_ctx - 1, or 0 … C * n_ctx - 1.
     """
-    programs = []
+    tokenizer, programs = tokenizer or clip_tokenizer(), []
     for c, name in enumerate(classnames):
         start = c * n_ctx if class_specific else 0
         ctx = [learned(start + i) for i in range(n_ctx)]
-        text = [*frozen, *encode(rest.replace("{}", readable(name)))]
-        n = len(encode(readable(name)))
+        text = [*frozen, *tokenizer.encode(rest.replace("{}", readable(name)))]
+        n = len(tokenizer.encode(readable(name)))
         if position == "end":
             body = ctx + text
         elif position == "middle":
@@ -39,27 +40,27 @@ def context_programs(classnames, n_ctx, position="end", class_specific=False, co
             body = text[:n] + ctx + text[n:]
         else:
             raise UserError(f'class token position "{position}": choose one of {", ".join(POSITIONS)}')
-        program = [SOT, *body, EOT]
-        check_length(program, f"[{n_ctx} vectors] {rest.replace('{}', readable(name))}", context_length)
+        program = tokenizer.framed(body)
+        tokenizer.check_length(program, f"[{n_ctx} vectors] {rest.replace('{}', readable(name))}")
         programs.append(program)
     return programs
 
 
-def hard_programs(template, classnames, context_length=77, underscores=False):
+def hard_programs(template, classnames, tokenizer=None, underscores=False):
     """[C] programs of a hard template filled with every class name; UserError where one is longer than the context.
 
     underscores: class names keep theirs, each a token of its own, as in the repositories TaskRes and CLAP.
     """
-    programs = []
+    tokenizer, programs = tokenizer or clip_tokenizer(), []
     for name in classnames:
         text = template.replace("{}", name if underscores else readable(name))
-        program = [SOT, *encode(text), EOT]
-        check_length(program, text, context_length)
+        program = tokenizer.framed(tokenizer.encode(text))
+        tokenizer.check_length(program, text)
         programs.append(program)
     return programs
 
 
-def template_programs(template, classnames, offset=0, stop=True, context_length=77):
+def template_programs(template, classnames, offset=0, stop=True, tokenizer=None):
     """Programs of a soft prompt grown from a template: its tokens, before and after the class name, are learned vectors.
 
     Args:
@@ -71,32 +72,33 @@ def template_programs(template, classnames, offset=0, stop=True, context_length=
     Returns:
         [C] programs, using learned rows offset … offset + len(before) + len(after) - 1.
     """
-    before, after, full_stop = soft_parts(template)
+    tokenizer, programs = tokenizer or clip_tokenizer(), []
+    before, after, full_stop = soft_parts(template, tokenizer)
     ctx = [learned(offset + i) for i in range(len(before) + len(after))]
-    programs = []
     for name in classnames:
         tail = full_stop if stop else []
-        program = [SOT, *ctx[: len(before)], *encode(readable(name)), *ctx[len(before) :], *tail, EOT]
-        check_length(program, template.replace("{}", readable(name)), context_length)
+        program = tokenizer.framed([*ctx[: len(before)], *tokenizer.encode(readable(name)), *ctx[len(before) :], *tail])
+        tokenizer.check_length(program, template.replace("{}", readable(name)))
         programs.append(program)
     return programs
 
 
-def word_programs(template, classnames, offset=0, stop=True, context_length=77):
+def word_programs(template, classnames, offset=0, stop=True, tokenizer=None):
     """As ``template_programs``, with one learned vector for each word of the template (``word_parts``), as released.
 
     The learned vectors take the places of as many tokens of the whole prompt: before the class name the first ones, after
     it those that follow the name's number of tokens. Tokens before the name that are left over stay frozen; a vector too
     many drops a token of the name, or stands in the end token's place and is read there.
     """
-    before, first, after, last = word_parts(template)
+    tokenizer, programs = tokenizer or clip_tokenizer(), []
+    before, first, after, last = word_parts(template, tokenizer)
     ctx = [learned(offset + i) for i in range(len(first) + len(last))]
-    programs = []
+    at = len(tokenizer.start)
     for name in map(readable, classnames):
-        tokens = [SOT, *encode(f"{before} {name}{after}" + "." * stop), EOT]
-        check_length(tokens, template.replace("{}", name), context_length)
-        n = len(encode(name))
-        rest = [*tokens[1 + len(first) :], *[0] * n]  # behind the end token stands token 0
+        tokens = tokenizer.framed(tokenizer.encode(f"{before} {name}{after}" + "." * stop))
+        tokenizer.check_length(tokens, template.replace("{}", name))
+        n = len(tokenizer.encode(name))
+        rest = [*tokens[at + len(first) :], *[tokenizer.pad] * n]  # behind the end token stands CLIP's token 0
         body = [*ctx[: len(first)], *rest[:n], *ctx[len(first) :], *rest[n + len(last) :]]
-        programs.append([SOT, *body][: len(tokens)])
+        programs.append([*tokens[:at], *body][: len(tokens)])
     return programs

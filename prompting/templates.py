@@ -11,7 +11,7 @@ from pathlib import Path
 
 from basics import UserError
 
-from .tokens import EOT, encode
+from .tokens import clip_tokenizer
 
 TEMPLATE_FOLDER = Path(__file__).resolve().parents[1] / "templates"
 GENERIC = "a photo of a {}."
@@ -65,29 +65,33 @@ class TemplateGroup:
     templates: tuple
 
 
-def soft_parts(template):
-    """BPE ids that become learnable vectors before and after the class name, and the frozen rest (the final full stop).
+def soft_parts(template, tokenizer=None):
+    """Token ids that become learnable vectors before and after the class name, and the frozen rest (the final full stop).
 
     "a close-up photo of a {}." gives 7 ids before, none after, and the stop; "{} texture." none before and one after.
+    ``tokenizer``: the model's; None for CLIP's own.
     """
+    tokenizer = tokenizer or clip_tokenizer()
     before, after = template.split("{}")
     after = after.rstrip()
-    stop = encode(".") if after.endswith(".") else []
-    return encode(before), encode(after[:-1] if stop else after), stop
+    stop = tokenizer.encode_behind(".") if after.endswith(".") else []
+    return tokenizer.encode(before), tokenizer.encode_behind(after.removesuffix(".")), stop
 
 
-def word_parts(template):
-    """(words before, BPE ids of the vectors before, words after, ids after the class name) as MoCoOp's released code counts.
+def word_parts(template, tokenizer=None):
+    """(words before, token ids of the vectors before, words after, ids after the class name) as MoCoOp's released code counts.
 
     That code makes one vector for each word, where words are what blanks separate, and takes the vectors' values from the
     tokenised words in order; where there are more words than tokens, the end token and what follows it are taken. So
     "a close-up photo of a" (5 words, 7 tokens) learns its first 5 tokens, and " texture" (2 words, one of them empty, 1
     token) starts from "texture" and the end token. All full stops of the template are dropped.
     """
+    tokenizer = tokenizer or clip_tokenizer()
     before, after = template.replace(".", "").split("{}")
     before = before[:-1]  # the blank before the class name
     counts = [len(part.split(" ")) if part else 0 for part in (before, after)]
-    ids = [[*encode(part), EOT, *[0] * n][:n] for part, n in zip((before, after), counts)]
+    behind = [*tokenizer.end, *[tokenizer.pad] * max(counts)]
+    ids = [[*tokenizer.encode(part), *behind][:n] for part, n in zip((before, after), counts)]
     return before, ids[0], after, ids[1]
 
 

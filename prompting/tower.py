@@ -16,6 +16,7 @@ from basics import UserError
 from .insertions import NOTHING, project, project_out
 from .packed_attention import PackedAttention
 from .reference import encode_reference
+from .tokens import clip_tokenizer
 
 MLP_ROWS = 4_096  # token positions that an MLP recomputes at a time
 
@@ -45,9 +46,43 @@ def _check_is_clips(text, name):
         or not isinstance(getattr(block, "attn", None), nn.MultiheadAttention)
         or getattr(text, "cls_emb", None) is not None
     ):
+        raise _not_clips(name)
+
+
+def check_architecture(text_cfg, name):
+    """UserError for the ``text_cfg`` of a text tower that is built otherwise than CLIP's, before there are weights."""
+    pool = text_cfg.get("pool_type", "argmax")
+    other = ("hf_model_name", "no_causal_mask", "embed_cls")
+    if pool not in ("argmax", "eos") or any(text_cfg.get(key) for key in other):
+        raise _not_clips(name)
+
+
+def _not_clips(name):
+    return UserError(
+        f"{name}: prompt learning here needs CLIP's text transformer (causal, read at the end token); "
+        "this model's text tower is built otherwise. Choose a CLIP backbone such as ViT-B/16 or RN50."
+    )
+
+
+def _check_tokenizer(text, tokenizer, name):
+    """UserError unless a text tower reads its feature where the tokenizer puts the end of a prompt, and has its vocabulary."""
+    rows, pool = text.token_embedding.num_embeddings, getattr(text, "text_pool_type", getattr(text, "pool_type", None))
+    if tokenizer.size != rows if tokenizer.is_clips else tokenizer.size > rows:
         raise UserError(
-            f"{name}: prompt learning here needs CLIP's text transformer (causal, read at the end token); "
-            "this model's text tower is built otherwise. Choose a CLIP backbone such as ViT-B/16 or RN50."
+            f"{name} has embeddings of {rows:,} tokens, but {tokenizer.name}, which its configuration means, has "
+            f"{tokenizer.size:,}: its text_cfg must name the tokenizer that it was trained with (hf_tokenizer_name)"
+        )
+    if len(tokenizer.start) != 1 or len(tokenizer.end) != 1:
+        raise UserError(
+            f"{name}: {tokenizer.name} puts {len(tokenizer.start)} tokens before and {len(tokenizer.end)} behind a prompt; a "
+            "causal text tower must have one start token, and one end token at which it is read"
+        )
+    end = tokenizer.end[0]
+    read_at = rows - 1 if pool == "argmax" else getattr(text, "text_eos_id", getattr(text, "eos_id", None))
+    if end != read_at:
+        raise UserError(
+            f"{name} is read at token {read_at} ({pool}), but {tokenizer.name} ends prompts with token {end}: another tokenizer "
+            "than the one it was trained with"
         )
 
 
@@ -57,12 +92,18 @@ class TextTower(PackedAttention, nn.Module):
     Args:
         model: open_clip ``CLIP`` (or ``CustomTextCLIP`` whose text tower is CLIP's causal transformer).
         name: the backbone's name, for messages.
+        tokenizer: the model's Tokenizer; None for CLIP's own.
+
+    Attributes:
+        tokenizer: the same, for this tower's number of positions.
+        activation: "gelu" or "quick_gelu".
 
     Raises:
-        UserError: the text tower isn't CLIP's (not causal, not pooled at the end token, another block).
+        UserError: the text tower isn't CLIP's (not causal, not pooled at the end token, another block), or the tokenizer isn't
+            the one that it was trained with.
     """
 
-    def __init__(self, model, name="this backbone"):
+    def __init__(self, model, name="this backbone", tokenizer=None):
         super().__init__()
         text = getattr(model, "text", model)
         _check_is_clips(text, name)
@@ -75,6 +116,9 @@ class TextTower(PackedAttention, nn.Module):
         self.context_length = self.positional_embedding.shape[0]
         self.heads = self.blocks[0].attn.num_heads
         self._quick = type(self.blocks[0].mlp.gelu).__name__ == "QuickGELU"
+        self.activation = "quick_gelu" if self._quick else "gelu"
+        self.tokenizer = (tokenizer or clip_tokenizer()).for_context(self.context_length)
+        _check_tokenizer(text, self.tokenizer, name)
 
     def embed(self, token_ids):
         """Token embeddings [..., D] of BPE ids, without positions."""

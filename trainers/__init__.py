@@ -4,7 +4,9 @@ import importlib
 import pkgutil
 
 from dassl.engine import TRAINER_REGISTRY
-from learning import PromptTrainer
+from learning import PromptTrainer, preprocessing
+
+__all__ = ["PromptTrainer", "extend_cfg", "preprocessing", "readers"]
 
 for _module in sorted(pkgutil.iter_modules(__path__), key=lambda m: m.name):
     importlib.import_module(f"{__name__}.{_module.name}")

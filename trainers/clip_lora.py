@@ -109,7 +109,7 @@ class CLIPLoRA(ByIterations, PromptTrainer):
         image = {}
         if o.ENCODER != "text":
             image = changes("vision", len(self.clip.image_blocks), self.clip.image_width)
-        self.prompt_plan = self.plan([hard_programs(TEMPLATE, classnames, self.clip.text.context_length)])
+        self.prompt_plan = self.plan([hard_programs(TEMPLATE, classnames, self.clip.tokenizer)])
         return LowRankLearner(changes("text", len(self.clip.text.blocks), self.clip.width), image)
 
     def text_features(self):

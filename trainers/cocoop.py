@@ -48,7 +48,7 @@ class CoCoOp(PromptTrainer):
         print(f'Initial context: "{words}"')
         print(f"Number of context words (tokens): {n_ctx}")
         self.n_ctx = n_ctx
-        self.prompt_plan = self.plan([context_programs(classnames, n_ctx, context_length=self.clip.text.context_length)])
+        self.prompt_plan = self.plan([context_programs(classnames, n_ctx, tokenizer=self.clip.tokenizer)])
         return ConditionalLearner((n_ctx, self.clip.width), init, self.clip.embed_dim)
 
     def prepare(self):

@@ -51,8 +51,8 @@ class CoOp(PromptTrainer):
         print(f'Initial context: "{words}"')
         print(f"Number of context words (tokens): {n_ctx}")
         shape = (len(classnames), n_ctx, self.clip.width) if own else (n_ctx, self.clip.width)
-        position, length = self.options.CLASS_TOKEN_POSITION, self.clip.text.context_length
-        programs = context_programs(classnames, n_ctx, position, own, length, self.frozen_tokens)
+        position = self.options.CLASS_TOKEN_POSITION
+        programs = context_programs(classnames, n_ctx, position, own, self.clip.tokenizer, self.frozen_tokens)
         self.prompt_plan = self.plan([programs])
         return ContextLearner(shape, init)
 

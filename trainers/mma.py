@@ -99,7 +99,7 @@ class MultiModalAdapter(PromptTrainer):
                 f"TRAINER.MMADAPTER.ADAPTER_START {o.ADAPTER_START}, ADAPTER_END {o.ADAPTER_END}: both encoders must have these "
                 f"blocks, in this order; they have {layers}"
             )
-        self.prompt_plan = self.plan([hard_programs(o.TEXT_CTX_INIT + " {}.", classnames, self.clip.text.context_length)])
+        self.prompt_plan = self.plan([hard_programs(o.TEXT_CTX_INIT + " {}.", classnames, self.clip.tokenizer)])
         blocks = range(o.ADAPTER_START, o.ADAPTER_END + 1)
         return AdapterLearner(blocks, self.clip.width, self.clip.image_width, o.ADAPTER_DIM)
 

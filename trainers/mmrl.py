@@ -78,7 +78,7 @@ class MMRL(PromptTrainer):
         check_depth("TRAINER.MMRL.REP_LAYERS", layers[-1], len(clip.image_blocks), "the image encoder")
         self.layers = [layer - 1 for layer in layers]
         template, n = hand_template(self.cfg), o.N_REP_TOKENS
-        programs = hard_programs(template, classnames, clip.text.context_length)
+        programs = hard_programs(template, classnames, clip.tokenizer)
         joined = [[0, *map(learned, range(n)), *range(1, len(p))] for p in programs]
         self.prompt_plan = self.plan([programs], {self.layers[0]: [joined]})
         self.template_features = self.hard_features([template], classnames)[0]  # [C, E]

@@ -7,7 +7,6 @@ from basics import UserError
 from dassl.config import key, section
 from dassl.engine import TRAINER_REGISTRY
 from learning.dataset import hand_template
-from prompting import encode
 
 from .coop import CoOp
 
@@ -41,7 +40,7 @@ class ProGrad(CoOp):
         if not self.options.CTX_INIT:
             return n_ctx, None, " ".join(["X"] * n_ctx)
         words = self.template.partition("{}")[0].strip()
-        ids, count = encode(words), len(words.split())
+        ids, count = self.clip.tokenizer.encode(words), len(words.split())
         if count > n_ctx:
             raise UserError(f'TRAINER.COOP.N_CTX {n_ctx} is too small: the template "{words}" alone has {count} words')
         self.frozen_tokens = ids[count:]

@@ -73,7 +73,7 @@ class TCP(CoOp):
         rest = getattr(dataset_class(self.cfg), "templates", {}).get("TCP, after the context", "{}.")
         print(f'Initial context: "{words}", followed by "{rest}"\nText features to stay near: "{template}"')
         self.template_features = self.hard_features([template], classnames)[0]  # [C, E]
-        programs = context_programs(classnames, n, context_length=self.clip.text.context_length, rest=rest)
+        programs = context_programs(classnames, n, tokenizer=self.clip.tokenizer, rest=rest)
         own = [[0, *(learned(n * c + k) for k in range(n)), *range(1 + n, len(p))] for c, p in enumerate(programs)]
         self.prompt_plan = self.plan([programs], {layer: [own]})
         return ClassAwareLearner((n, self.clip.width), init, self.clip.embed_dim)

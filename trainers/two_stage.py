@@ -77,7 +77,7 @@ class TwoSFS(ByIterations, ClassRows, PromptTrainer):
             tuned += [(f"{name}.bias", getattr(ends[name], name.rpartition(".")[2]).bias) for name in wanted]
         for _, parameter in tuned:
             parameter.data = parameter.data.float()  # optimisers need more than half precision
-        self.prompt_plan = self.plan([hard_programs(TEMPLATE, classnames, clip.text.context_length)])
+        self.prompt_plan = self.plan([hard_programs(TEMPLATE, classnames, clip.tokenizer)])
         return TwoStageLearner(tuned, len(classnames), clip.embed_dim)
 
     def build_schedule(self):

@@ -1,11 +1,14 @@
 """The configuration: a tree of declared settings, extended by methods, YAML files and ``KEY VALUE`` pairs."""
 
-from .check import check, remarks
+from .check import IMAGE_KEYS, check, remarks
 from .defaults import get_defaults
-from .node import CfgNode, section
+from .node import CfgNode, section, was_given
 from .schema import Key, binding_keys, key, keys_of
 
-__all__ = ["CfgNode", "Key", "binding_keys", "check", "clean_cfg", "get_cfg_default", "key", "keys_of", "remarks", "section"]
+__all__ = [
+    "CfgNode", "IMAGE_KEYS", "Key", "binding_keys", "check", "clean_cfg", "get_cfg_default", "key", "keys_of", "remarks",
+    "section", "was_given",
+]  # fmt: skip
 
 
 def get_cfg_default():

@@ -4,6 +4,9 @@ from basics import UserError, nearest
 
 from .schema import UNREAD, keys_of, shown
 
+# keys of INPUT of which a pre-trained model has values of its own
+IMAGE_KEYS = ("SIZE", "RESIZE_MODE", "INTERPOLATION", "PIXEL_MEAN", "PIXEL_STD")
+
 
 def check(cfg):
     """Raise UserError for the first declared key whose value is not allowed, by itself or beside the others."""

@@ -82,6 +82,17 @@ def _input():
     share = {"low": 0.0, "high": 1.0}
     return section(
         SIZE=key((224, 224), "height and width of the network's input in pixels", low=1, high=4096, length=2),
+        PREPROCESS=key(
+            "check",
+            "whose SIZE, RESIZE_MODE, INTERPOLATION, PIXEL_MEAN and PIXEL_STD a pre-trained CLIP gets. check: its own, which "
+            "what is set must equal; model: its own in place of what is set; yaml: what is set, and the log names what differs",
+            choices=("check", "model", "yaml"),
+        ),
+        RESIZE_MODE=key(
+            "shortest", "how an evaluated image is brought to SIZE: its shortest edge, and its middle is cut out; squash: both "
+            "edges, whatever its shape; its longest edge, and black is added",
+            choices=("shortest", "squash", "longest"),
+        ),
         EXIF_ORIENTATION=key(
             "auto", "turn images as their EXIF orientation says; auto: those of ImageFolder, not those of published data sets",
             choices=("auto", "apply", "ignore"),
@@ -168,6 +179,12 @@ def _model():
         BACKBONE=section(
             NAME=key("", "the model, e.g. ViT-B/16 (--backbone)"),
             PATH=key("", "local file of its weights", also={"": "none"}),
+            ACTIVATION=key(
+                "",
+                "activation that a CLIP's weights were trained with, where its name doesn't say it or says it wrongly",
+                choices=("gelu", "quick_gelu"),
+                also={"": "what the name says"},
+            ),
             PRETRAINED=key(True, "start from torchvision's weights", reader="SimpleNet"),
         ),
         HEAD=section(

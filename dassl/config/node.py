@@ -18,7 +18,12 @@ class CfgNode(YacsNode):
         if isinstance(value, Key):
             self.__dict__.setdefault("__keys__", {})[name] = value
             value = value.default
+        else:
+            self._mark(name)
         super().__setattr__(name, value)
+
+    def _mark(self, name):
+        self.__dict__.setdefault("__given__", set()).add(name)
 
     def merge_from_file(self, cfg_filename):
         """Merge a YAML file and what it is based on (``read_settings``). UserError names the file, the line and the key."""
@@ -55,6 +60,13 @@ class CfgNode(YacsNode):
                 return  # a section without entries
             raise UserError(f"{where}{full_key} is a section, not a value; its keys: {', '.join(node[leaf])}")
         node[leaf] = _coerce(value, node[leaf], declared(node, leaf), f"{where}{full_key}")
+        if isinstance(node, CfgNode):
+            node._mark(leaf)
+
+
+def was_given(node, name):
+    """Whether a file, an option, a pair or a program has set an entry of a section, be it to its default."""
+    return name in node.__dict__.get("__given__", ())
 
 
 def section(**keys):

@@ -4,14 +4,14 @@ import os.path as osp
 
 from basics import UserError
 from basics.hashes import file_hash
-from basics.identity import deciding, describe, differences
+from basics.identity import completed, deciding, describe, differences
 
 from ..config import binding_keys
 from .checkpoint import saved_epochs
 from .run_folder import earlier_run
 
 # settings that belong to a model: evaluated with others than it was trained with, it is another model
-_OF_THE_MODEL = ("MODEL.", "INPUT.SIZE", "INPUT.PIXEL_", "INPUT.INTERPOLATION", "TRAINER.")
+_OF_THE_MODEL = ("MODEL.", "INPUT.SIZE", "INPUT.PIXEL_", "INPUT.INTERPOLATION", "INPUT.RESIZE_MODE", "TRAINER.")
 
 
 def trained_with(trainer, directory, epoch):
@@ -28,7 +28,7 @@ def trained_with(trainer, directory, epoch):
     if not identity:
         print(f"WARNING: nothing in {directory} says with which settings, data and weights its model was trained")
     here = {**deciding(trainer.cfg), **trainer.made_from()}
-    found = differences(identity, here)
+    found = differences(completed(identity), here)
     without = {*trainer.weights_of_a_model, *binding_keys(trainer.cfg, getattr(trainer, "section", ""))}
     wrong = [entry for entry in found if entry[0] in without]
     if wrong:

@@ -193,6 +193,19 @@ def test_a_repository_runs_as_in_its_own_folder(project):
     assert pickle.loads(file.read_bytes())["split_sha256"] != sample["split_sha256"]
 
 
+def test_images_are_those_of_the_clip_that_a_repository_loads(project):
+    bicubic = ("INPUT.INTERPOLATION", "bicubic", "MODEL.BACKBONE.NAME", "ViT-B/16", "INPUT.TRANSFORMS", "('normalize',)")
+    other = ("INPUT.PIXEL_MEAN", "[0.5, 0.5, 0.5]")
+    status, said, errors = run(project, "--trainer", "small/Small", *bicubic, *other, out="other")
+    assert status == 2 and "INPUT.PIXEL_MEAN [0.5, 0.5, 0.5] (the model's: [0.48145466, 0.4578275, 0.40821073])" in errors
+    status, said, errors = run(project, "--trainer", "small/Small", *bicubic, *other, "INPUT.PREPROCESS", "yaml", out="meant")
+    assert status == 0 and "WARNING: INPUT.PREPROCESS yaml: INPUT.PIXEL_MEAN [0.5, 0.5, 0.5]" in said, errors
+    status, said, errors = run(project, "--trainer", "small/Small", *bicubic, "MODEL.BACKBONE.ACTIVATION", "gelu", out="own")
+    assert status == 0 and "Note: MODEL.BACKBONE.ACTIVATION has no effect here: Small loads CLIP itself" in said, errors
+    used = json.loads((project / "own" / "results.json").read_text())["config"]["INPUT"]
+    assert used["PIXEL_MEAN"] == [0.48145466, 0.4578275, 0.40821073], "what nothing sets is the model's"
+
+
 def test_our_method_of_the_same_name_is_meant_unless_the_folder_is_named(project):
     code = (
         "import train\n"

@@ -57,7 +57,8 @@ class MoCoOp(Experts):
             print(f'  "{group.templates[0]}" ({group.name}, {len(group.templates)} templates)')
         firsts = [g.templates[0] for g in groups]
         words = o.CONTEXT_COUNT == "words"
-        pieces = [word_parts(t)[1::2] if words else soft_parts(t)[:2] for t in firsts]
+        own = self.clip.tokenizer
+        pieces = [word_parts(t, own)[1::2] if words else soft_parts(t, own)[:2] for t in firsts]
         flat = torch.tensor([i for before, after in pieces for i in before + after], dtype=torch.long, device=self.device)
         self.ctx_before = [before for before, _ in pieces]  # token ids that an expert's first vectors start from
         self.ctx_lengths = [len(before) + len(after) for before, after in pieces]

@@ -18,7 +18,7 @@ class Experts(PromptTrainer):
         programs, offset = [], 0
         programs_of = word_programs if self.options.CONTEXT_COUNT == "words" else template_programs
         for group, length in zip(self.groups, self.ctx_lengths):
-            args = (self.clip.text.context_length,)
+            args = (self.clip.tokenizer,)
             template = group.templates[0]
             programs.append([p for names, stop in readouts for p in programs_of(template, names, offset, stop, *args)])
             offset += length

@@ -2,7 +2,7 @@
 
 import torch
 from torchvision import transforms as T
-from torchvision.transforms import InterpolationMode
+from torchvision.transforms import InterpolationMode, functional
 
 from ...utils import UserError, nearest
 
@@ -34,6 +34,19 @@ class RandomCrop(T.RandomCrop):
             return super().forward(img)
         except ValueError as e:
             raise UserError(f"INPUT.TRANSFORMS random_crop: {e}; random_resized_crop takes images of any size") from e
+
+
+class ResizeAndPad:
+    """Enlarge or reduce an image until it just fits into ``size`` (height, width), and add black around it."""
+
+    def __init__(self, size, interpolation):
+        self.size, self.interpolation = tuple(size), interpolation
+
+    def __call__(self, img):
+        height, width = self.size
+        ratio = max(img.height / height, img.width / width)
+        inner = [round(img.height / ratio), round(img.width / ratio)]
+        return functional.center_crop(functional.resize(img, inner, self.interpolation), list(self.size))  # which pads
 
 
 class InstanceNormalization:
@@ -178,8 +191,12 @@ def _train_head(c, choices):
 
 
 def _test_head(c):
-    edge = max(c.SIZE)
+    edge, interpolation = max(c.SIZE), INTERPOLATION_MODES[c.INTERPOLATION]
+    if c.RESIZE_MODE == "squash":
+        return [(f"resize to {c.SIZE[0]}x{c.SIZE[1]}", T.Resize(c.SIZE, interpolation=interpolation))]
+    if c.RESIZE_MODE == "longest":
+        return [(f"resize to fit into {c.SIZE[0]}x{c.SIZE[1]}, black around it", ResizeAndPad(c.SIZE, interpolation))]
     return [
-        (f"resize the smaller edge to {edge}", T.Resize(edge, interpolation=INTERPOLATION_MODES[c.INTERPOLATION])),
+        (f"resize the smaller edge to {edge}", T.Resize(edge, interpolation=interpolation)),
         (f"{c.SIZE[0]}x{c.SIZE[1]} center crop", T.CenterCrop(c.SIZE)),
     ]

@@ -1,0 +1,169 @@
+"""What a backbone's name says before its weights are read: architecture, activation, images, tokenizer.
+
+Names are OpenAI's ("ViT-B/16"), open_clip's model/pretrained pairs ("ViT-B-16/dfn2b"), open_clip's architectures where a file of
+weights is given ("ViT-B-32"), and local folders in open_clip's format. open_clip's own entry of a pair says which activation
+and which images the weights were trained with; a folder's configuration says it of the folder's.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from basics import UserError, nearest
+
+from .preprocessing import Preprocessing
+
+# openai/CLIP's published names -> open_clip's (the "quickgelu" configurations are the ones OpenAI's weights belong to)
+OPENAI_NAMES = {
+    "RN50": "RN50-quickgelu",
+    "RN101": "RN101-quickgelu",
+    "RN50x4": "RN50x4-quickgelu",
+    "RN50x16": "RN50x16-quickgelu",
+    "RN50x64": "RN50x64-quickgelu",
+    "ViT-B/32": "ViT-B-32-quickgelu",
+    "ViT-B/16": "ViT-B-16-quickgelu",
+    "ViT-L/14": "ViT-L-14-quickgelu",
+    "ViT-L/14@336px": "ViT-L-14-336-quickgelu",
+}
+ACTIVATIONS = ("gelu", "quick_gelu")
+PROJECT_ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A name, and what it says.
+
+    Attributes:
+        name: as the user writes it.
+        folder: a local folder in open_clip's format, or None.
+        model, tag: open_clip's architecture and pre-trained weights; "" for a folder, no tag for an architecture.
+        config: open_clip's ``model_cfg``.
+        activation: "gelu" or "quick_gelu", what the weights were trained with in the layers that open_clip builds; "" where
+            nothing says it.
+        images: Preprocessing; None where nothing says it.
+        said_by: what says both, for messages and records.
+    """
+
+    name: str
+    folder: Path | None
+    model: str
+    tag: str
+    config: dict[str, Any] = field(repr=False)
+    activation: str
+    images: Preprocessing | None
+    said_by: str
+
+    @property
+    def is_openais(self) -> bool:
+        """Whether the name means weights of OpenAI's."""
+        return self.tag == "openai"
+
+
+def open_clip_module():
+    import open_clip
+
+    logging.getLogger().setLevel(max(logging.getLogger().level, logging.WARNING))
+    return open_clip
+
+
+def backbone_of(name: str, path: str = "") -> Backbone:
+    """What a backbone's name says.
+
+    Args:
+        name: see ``load_clip``.
+        path: a local file of weights, with which the name of an architecture is enough.
+
+    Raises:
+        UserError: unknown name, or a configuration that can't be read.
+    """
+    folder = _local_folder(name)
+    if folder:
+        return _of_folder(name, folder)
+    model, tag = resolve(name, bool(path))
+    from open_clip.factory import get_model_config
+    from open_clip.pretrained import get_pretrained_cfg
+
+    config = get_model_config(model)
+    size = config["vision_cfg"].get("image_size", 224)
+    if tag:
+        entry, where = get_pretrained_cfg(model, tag), "OpenAI" if name in OPENAI_NAMES else f"open_clip's entry {model}/{tag}"
+        activation = _said_activation(config, [entry])
+        return Backbone(name, None, model, tag, config, activation, Preprocessing.read(entry, size, where), where)
+    entries = [get_pretrained_cfg(model, each) for owner, each in open_clip_module().list_pretrained() if owner == model]
+    images = {Preprocessing.read(entry, size, model) for entry in entries}
+    where = f"all of open_clip's entries of {model}"
+    return Backbone(
+        name, None, model, "", config, _said_activation(config, entries), images.pop() if len(images) == 1 else None, where
+    )
+
+
+def known_backbone(name: str, path: str = "") -> Backbone | None:
+    """``backbone_of``, or None for a name that isn't a CLIP's."""
+    try:
+        return backbone_of(name, path) if name else None
+    except UserError:
+        return None
+
+
+def _said_activation(config, entries):
+    """The activation that an architecture and the entries of its weights say; "" where they don't agree.
+
+    An entry without the field means GELU, as in open_clip, but not against an architecture that has QuickGELU.
+    """
+    own = bool(config.get("quick_gelu", False))
+    said = {bool(entry.get("quick_gelu", False)) for entry in entries} or {own}
+    return "" if len(said) > 1 or (own and False in said) else ACTIVATIONS[said.pop()]
+
+
+def _of_folder(name, folder):
+    file = folder / "open_clip_config.json"
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        config = content["model_cfg"]
+        size = config["vision_cfg"].get("image_size", 224)
+        config["text_cfg"].get("vocab_size")
+        entries = content.get("preprocess_cfg") or {}
+        images = Preprocessing.read(entries, size, str(file))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+        raise UserError(f"{file} is no configuration in open_clip's format: {type(e).__name__}: {e}") from e
+    return Backbone(name, folder, "", "", config, ACTIVATIONS[bool(config.get("quick_gelu", False))], images, str(file))
+
+
+def _local_folder(name):
+    for folder in (Path(name), PROJECT_ROOT / name):
+        if (folder / "open_clip_config.json").is_file():
+            return folder
+    if Path(name).is_dir():
+        raise UserError(f"{name} is a folder without open_clip_config.json: not a model in open_clip's format")
+    return None
+
+
+def resolve(name: str, with_file: bool = False) -> tuple[str, str]:
+    """Backbone name -> (open_clip model name, pretrained tag); no tag for an architecture ``with_file`` of weights."""
+    if name in OPENAI_NAMES:
+        return OPENAI_NAMES[name], "openai"
+    open_clip = open_clip_module()
+    model, _, tag = name.rpartition("/")
+    if model and (model, tag) in set(open_clip.list_pretrained()):
+        return model, tag
+    if with_file and name in open_clip.list_models():
+        return name, ""
+    if model in open_clip.list_models() or name in open_clip.list_models():
+        arch = model if model in open_clip.list_models() else name
+        tags = [t for m, t in open_clip.list_pretrained() if m == arch]
+        raise UserError(
+            f'backbone "{name}": open_clip\'s {arch} needs one of its pre-trained weights, e.g. "{arch}/{tags[0]}" '
+            f"(it has: {', '.join(tags)}), or a file of weights (MODEL.BACKBONE.PATH)"
+            if tags
+            else f'backbone "{name}": open_clip has no weights for {arch}; give a file of weights (MODEL.BACKBONE.PATH)'
+        )
+    known = [*OPENAI_NAMES, *(f"{m}/{t}" for m, t in open_clip.list_pretrained())]
+    raise UserError(
+        f'unknown backbone "{name}" (MODEL.BACKBONE.NAME){nearest(name, known, most=3)}; '
+        f"OpenAI's names are {', '.join(OPENAI_NAMES)}; "
+        "an open_clip model/pretrained pair or a local model folder will do as well."
+    )
