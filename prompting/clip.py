@@ -26,12 +26,13 @@ from .architecture import config_of
 from .backbones import ACTIVATIONS, Backbone, backbone_of, open_clip_module
 from .backbones import OPENAI_NAMES as OPENAI_NAMES  # names that were always here
 from .backbones import PROJECT_ROOT as PROJECT_ROOT
+from .blocks import Block, lower_precision
 from .image_tower import encode_tokens, is_vit
 from .insertions import NOTHING, Insertions
 from .state_dicts import fitted
 from .tokens import Tokenizer, tokenizer_of
 from .tower import TextTower, check_architecture
-from .weights import check_file, check_finite_weights, first_line, is_torchscript, read_clip, weights_in
+from .weights import OPENAI_CHECKSUMS, check_file, check_finite_weights, first_line, is_torchscript, read_clip, weights_in
 
 PRECISIONS = ("fp32", "fp16", "amp", "bf16")
 
@@ -122,7 +123,7 @@ class CLIP(nn.Module):
     @property
     def image_width(self):
         """W, width of the image encoder's transformer; UserError where it has none (ResNets)."""
-        return self.image_blocks[0].attn.embed_dim
+        return Block(self.image_blocks[0]).width
 
 
 def _compute_dtype(precision, device):
@@ -228,7 +229,7 @@ def _from_registry(backbone, quick_gelu):
     name, model, tag = backbone.name, backbone.model, backbone.tag
     cached = _openai_cache(model) if tag == "openai" else None
     if cached:
-        source = check_file(cached, *_openai_checksum(model))
+        source = check_file(cached, OPENAI_CHECKSUMS[os.path.basename(cached)], "OpenAI")
         return _from_openai_state(read_clip(cached), cached, quick_gelu), source
     from open_clip.pretrained import download_pretrained, get_pretrained_cfg
 
@@ -254,17 +255,8 @@ def _from_registry(backbone, quick_gelu):
 
 def _openai_cache(model):
     """The archive that openai/CLIP and the CoOp lineage keep in ~/.cache/clip, if it is there."""
-    from open_clip.pretrained import get_pretrained_url
-
-    url = get_pretrained_url(model, "openai") or ""
-    file = Path.home() / ".cache" / "clip" / os.path.basename(url)
-    return str(file) if url and file.is_file() else None
-
-
-def _openai_checksum(model):
-    from open_clip.pretrained import get_pretrained_url
-
-    return get_pretrained_url(model, "openai").split("/")[-2], "OpenAI"
+    file = Path.home() / ".cache" / "clip" / f"{model.removesuffix('-quickgelu')}{'px' if '336' in model else ''}.pt"
+    return str(file) if file.is_file() else None
 
 
 def _from_file(backbone, path, quick_gelu):
@@ -308,12 +300,7 @@ def _from_openai_state(state, path, quick_gelu):
 def _lower_precision(model, dtype):
     """Store weights of matrix products in ``dtype``; norms, embeddings and positions stay in fp32 (as openai/CLIP does)."""
     for module in model.modules():
-        if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d)):
-            module.to(dtype)
-        elif isinstance(module, nn.MultiheadAttention):
-            for parameter in (module.in_proj_weight, module.in_proj_bias):
-                if parameter is not None:
-                    parameter.data = parameter.data.to(dtype)
+        lower_precision(module, dtype)
     for owner in (model.visual, model.text):
         for name in ("proj", "text_projection"):
             value = getattr(owner, name, None)

@@ -6,10 +6,11 @@ The same description is read by the packed text tower, by the plain one and by t
 from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from basics import UserError
+
+from .blocks import Block
 
 PROJECTIONS = ("q", "k", "v", "o")
 
@@ -81,28 +82,6 @@ class Insertions:
 NOTHING = Insertions()
 
 
-def project(attn, names, h, branches):
-    """Projections ``names`` (neighbours among "qkv") of h [..., D], side by side: [..., len(names) * D].
-
-    Args:
-        attn: ``nn.MultiheadAttention``.
-        branches: {name: module} whose outputs are added.
-    """
-    D = attn.embed_dim
-    rows = slice("qkv".index(names[0]) * D, ("qkv".index(names[-1]) + 1) * D)
-    out = F.linear(h, attn.in_proj_weight[rows], attn.in_proj_bias[rows])
-    if not any(name in branches for name in names):
-        return out
-    parts = zip(names, out.split(D, dim=-1), strict=True)
-    return torch.cat([part + branches[name](h) if name in branches else part for name, part in parts], dim=-1)
-
-
-def project_out(attn, o, branches):
-    """Output projection of the heads' results o [..., D]."""
-    out = F.linear(o, attn.out_proj.weight, attn.out_proj.bias)
-    return out + branches["o"](o) if "o" in branches else out
-
-
 def run_block(block, i, x, insertions, mask=None):
     """Block i of a tower on x [N, L, D], by the model's own computation but for what is inserted there.
 
@@ -111,17 +90,11 @@ def run_block(block, i, x, insertions, mask=None):
     """
     branches = insertions.projections.get(i)
     if branches:
-        y = x + block.ls_1(_attention(block.attn, block.ln_1(x), branches, mask))
-        y = y + block.ls_2(block.mlp(block.ln_2(y)))
+        parts = Block(block)
+        y = x + parts.ls_1(parts.attention(parts.ln_1(x), branches, mask))
+        y = y + parts.ls_2(parts.mlp(parts.ln_2(y)))
     else:
         y = block(x, attn_mask=mask)
     if i in insertions.beside:
-        y = y + insertions.beside[i](block.ln_1(x))
+        y = y + insertions.beside[i](Block(block).ln_1(x))
     return insertions.after[i](y) if i in insertions.after else y
-
-
-def _attention(attn, h, branches, mask):
-    heads = lambda t: t.unflatten(-1, (attn.num_heads, -1)).transpose(-3, -2)  # noqa: E731  [N, H, L, d]
-    q, k, v = map(heads, project(attn, "qkv", h, branches).split(attn.embed_dim, dim=-1))
-    o = F.scaled_dot_product_attention(q, k, v, attn_mask=None if mask is None else mask.to(q.dtype))
-    return project_out(attn, o.transpose(-3, -2).flatten(-2), branches)

@@ -13,7 +13,8 @@ from torch.utils.checkpoint import checkpoint
 
 from basics import UserError
 
-from .insertions import NOTHING, project, project_out
+from .blocks import Block, is_clips
+from .insertions import NOTHING
 from .packed_attention import PackedAttention
 from .reference import encode_reference
 from .tokens import clip_tokenizer
@@ -43,7 +44,7 @@ def _check_is_clips(text, name):
     if (
         pool not in ("argmax", "eos")
         or getattr(text, "attn_mask", None) is None
-        or not isinstance(getattr(block, "attn", None), nn.MultiheadAttention)
+        or not is_clips(block)
         or getattr(text, "cls_emb", None) is not None
     ):
         raise _not_clips(name)
@@ -114,8 +115,8 @@ class TextTower(PackedAttention, nn.Module):
         self.text_projection = text.text_projection  # [D, E]
         self.width = self.positional_embedding.shape[1]
         self.context_length = self.positional_embedding.shape[0]
-        self.heads = self.blocks[0].attn.num_heads
-        self._quick = type(self.blocks[0].mlp.gelu).__name__ == "QuickGELU"
+        self.heads = Block(self.blocks[0]).heads
+        self._quick = type(Block(self.blocks[0]).act).__name__ == "QuickGELU"
         self.activation = "quick_gelu" if self._quick else "gelu"
         self.tokenizer = (tokenizer or clip_tokenizer()).for_context(self.context_length)
         _check_tokenizer(text, self.tokenizer, name)
@@ -209,25 +210,25 @@ class TextTower(PackedAttention, nn.Module):
 
     def _layer(self, i, x, plan, last, mlp, insertions):
         """Layer i on the packed tokens [T, D]; the last one returns [G * C, D], the end tokens only."""
-        D, block = self.width, self.blocks[i]
-        attn, branches = block.attn, insertions.projections.get(i, {})
+        D, block = self.width, Block(self.blocks[i])
+        branches = insertions.projections.get(i, {})
         h = block.ln_1(x)
         if last:
             x = x[plan.readout]
-            kv = project(attn, "kv", h, branches)
+            kv = block.project("kv", h, branches)
             h = h[plan.readout]
-            o = self._attend_at_eot(project(attn, "q", h, branches), *kv.split(D, dim=-1), plan)
+            o = self._attend_at_eot(block.project("q", h, branches), *kv.split(D, dim=-1), plan)
         else:
-            o = self._attend(*project(attn, "qkv", h, branches).split(D, dim=-1), plan)
-        x = x + block.ls_1(project_out(attn, o, branches))
-        x = x + block.ls_2(mlp(block.mlp, block.ln_2(x)))
+            o = self._attend(*block.project("qkv", h, branches).split(D, dim=-1), plan)
+        x = x + block.ls_1(block.project_out(o, branches))
+        x = x + block.ls_2(mlp(block, block.ln_2(x)))
         if i in insertions.beside:
             x = x + insertions.beside[i](h)
         return insertions.after[i](x) if i in insertions.after else x
 
-    def _mlp(self, mlp, x):
-        h = mlp.c_fc(x)
-        return mlp.c_proj(_QuickGELU.apply(h) if self._quick else mlp.gelu(h))
+    def _mlp(self, block, x):
+        h = block.up(x)
+        return block.down(_QuickGELU.apply(h) if self._quick else block.act(h))
 
-    def _mlp_in_parts(self, mlp, x):
-        return torch.cat([checkpoint(self._mlp, mlp, part, use_reentrant=False) for part in x.split(MLP_ROWS)])
+    def _mlp_in_parts(self, block, x):
+        return torch.cat([checkpoint(self._mlp, block, part, use_reentrant=False) for part in x.split(MLP_ROWS)])

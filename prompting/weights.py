@@ -21,6 +21,17 @@ from basics.safe_pickle import check_archive, holds_torchscript, safe_torch_load
 from .state_dicts import clip_state
 from .torchscript import read_torchscript
 
+OPENAI_CHECKSUMS = {  # file: SHA-256, as in the addresses that github.com/openai/CLIP, clip/clip.py, has
+    "RN50.pt": "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762",
+    "RN101.pt": "8fa8567bab74a42d41c5915025a8e4538c3bdbe8804a470a72f30b0d94fab599",
+    "RN50x4.pt": "7e526bd135e493cef0776de27d5f42653e6b4c8bf9e0f653bb11773263205fdd",
+    "RN50x16.pt": "52378b407f34354e150460fe41077663dd5b39c54cd0bfd2b27167a4a06ec9aa",
+    "RN50x64.pt": "be1cfb55d75a9666199fb2206c106743da0f6468c9d327f3e0d0a543a9919d9c",
+    "ViT-B-32.pt": "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af",
+    "ViT-B-16.pt": "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f",
+    "ViT-L-14.pt": "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836",
+    "ViT-L-14-336px.pt": "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02",
+}
 _IN_FOLDERS = (  # what open_clip, the Hub and transformers call a model's weights; of several, the first is taken
     "open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin",
     "open_clip_pytorch_model.pth", "model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth",
@@ -70,8 +81,8 @@ def _known(path):
     fetched = _lines(os.path.join(folder, ".cache", "huggingface", "download", name + ".metadata"))  # commit, hash, time
     if len(fetched) > 1 and _SHA256.fullmatch(fetched[1]):
         return fetched[1], "the Hub"
-    if name in openai_checksums() and is_torchscript(path):
-        return openai_checksums()[name], "OpenAI"
+    if name in OPENAI_CHECKSUMS and is_torchscript(path):
+        return OPENAI_CHECKSUMS[name], "OpenAI"
     return "", ""
 
 
@@ -80,14 +91,6 @@ def _lines(path):
         return Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
         return []
-
-
-def openai_checksums():
-    """{file name: SHA-256} of the archives that OpenAI has published."""
-    from open_clip.pretrained import get_pretrained_url, list_pretrained
-
-    urls = [get_pretrained_url(model, tag) for model, tag in list_pretrained() if tag == "openai"]
-    return {os.path.basename(url): url.split("/")[-2] for url in urls if url}
 
 
 def _check_parts(path):

@@ -88,7 +88,7 @@ def test_openais_archives_by_their_names(tmp_path, monkeypatch):
     path.write_bytes(b"other weights")
     with pytest.raises(UserError, match="but OpenAI says 5806e77cd80f"):
         weights.check_file(path)
-    monkeypatch.setattr(weights, "openai_checksums", lambda: {"ViT-B-16.pt": sha256(path)})
+    monkeypatch.setitem(weights.OPENAI_CHECKSUMS, "ViT-B-16.pt", sha256(path))
     assert weights.check_file(path)["checked"] == "OpenAI"
 
 
