@@ -36,6 +36,7 @@ class PromptTrainer(TextSide, ImageSide, KeepsFeatures, Prediction, Building, Ch
 
     section = "COOP"
     names_classes = True  # in prompts
+    gives_logits = True
     own_start = ""  # words that a context starts from whatever CTX_INIT says
     model_name = "prompt_learner"  # of the learner's folder in a run
     rate_changes_by_step = False  # the schedule counts steps, not epochs

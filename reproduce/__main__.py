@@ -7,7 +7,7 @@ from basics.program import EXIT_STATUSES, Parser
 
 
 def run(argv):
-    from reproduce import demo, report, results, single, tables  # here, where a missing package is explained
+    from reproduce import calibration, demo, report, results, single, tables  # here, where a missing package is explained
 
     parser = Parser(
         prog="python -m reproduce",
@@ -17,11 +17,18 @@ def run(argv):
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     single.add_arguments(commands)
     results.add_arguments(commands)
+    calibration.add_arguments(commands)
     demo.add_arguments(commands)
     tables.add_arguments(commands)
     report.add_arguments(commands)
     args = parser.parse_args(argv)
-    mains = {"run": single.main, "summarise": results.main, "demo": demo.main, "report": report.main}
+    mains = {
+        "run": single.main,
+        "summarise": results.main,
+        "calibration": calibration.main,
+        "demo": demo.main,
+        "report": report.main,
+    }
     return mains.get(args.command, tables.main)(args)
 
 

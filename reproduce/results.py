@@ -18,7 +18,12 @@ from basics.identity import deciding, describe, differences
 from reproduce.recorded import selection_note
 from reproduce.runs import read_result
 
-METRICS = {"accuracy": "accuracy", "error": "error_rate", "macro_f1": "macro_f1"}  # name in logs: name in results.json
+METRICS = {
+    "accuracy": "accuracy",
+    "error": "error_rate",
+    "macro_f1": "macro_f1",
+    "ece": "ece",
+}  # name in logs: name in results.json
 NUMBER = r"([-+]?[\d.]+(?:[eE][-+]?\d+)?|nan)"
 LOG_LINE = re.compile(rf"^\* ({'|'.join(METRICS)}): {NUMBER}%$")
 TRAINING_LINE = re.compile(r"^epoch \[\d+/\d+\]")

@@ -165,7 +165,7 @@ def is_whole(result):
     metrics = result.get("metrics")
     if not isinstance(metrics, dict) or "accuracy" not in metrics:
         return False
-    numbers = [metrics[name] for name in ("accuracy", "error_rate", "macro_f1") if name in metrics]
+    numbers = [metrics[name] for name in ("accuracy", "error_rate", "macro_f1", "ece") if name in metrics]
     per_cent = all(isinstance(n, (int, float)) and not isinstance(n, bool) and 0 <= n <= 100 for n in numbers)
     kinds = {"epochs": int, "finished_at": str, "config": dict}
     return per_cent and all(isinstance(result[key], kind) for key, kind in kinds.items() if key in result)

@@ -22,7 +22,7 @@ def same_as_recorded(evaluated, folder):
     """Say whether the evaluation of a finished run has given what its record, which stays as it is, says."""
     recorded, path = folder.finished["metrics"], osp.join(folder.folder, "results.json")
     numbers = [name for name in evaluated if isinstance(recorded.get(name), (int, float))]
-    other = [name for name in numbers if abs(recorded[name] - float(evaluated[name])) > 1e-9]
+    other = [name for name in numbers if abs(recorded[name] - float(evaluated[name])) > (0.01 if name == "ece" else 1e-9)]
     if other:
         pairs = ", ".join(f"{name} {recorded[name]:.4f} (now {float(evaluated[name]):.4f})" for name in other)
         print(
@@ -52,6 +52,7 @@ def write_results(trainer, evaluated, split, seconds, eval_only):
         "split": split,
         "metrics": _metrics(evaluated, trainer.evaluator, trainer.num_classes),
         "classnames": list(dataset.classnames),
+        **({"calibration": trainer.evaluator.calibration.bins()} if "ece" in evaluated else {}),
         **trainer.results_extras(),
         "eval_only": eval_only,
         "epochs": cfg.OPTIM.MAX_EPOCH,

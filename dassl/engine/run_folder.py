@@ -97,7 +97,8 @@ def _has_scores(results):
     metrics = results.get("metrics")
     if not isinstance(metrics, dict):
         return False
-    return all(type(metrics.get(name, 0)) in (int, float) for name in ("accuracy", "error_rate", "macro_f1", "perclass_accuracy"))
+    names = ("accuracy", "error_rate", "macro_f1", "ece", "perclass_accuracy")
+    return all(type(metrics.get(name, 0)) in (int, float) for name in names)
 
 
 def _epochs(folder, pattern):

@@ -83,11 +83,13 @@ class SimpleTrainer(TrainerBase):
 
     Attributes of a class:
         learns: whether there is something to train.
+        gives_logits: the softmax of the scores is the classifier's probabilities: evaluations say how well calibrated they are.
         weights_of_a_model: names in ``made_from`` without which what is learned means nothing.
         epochs_only_in_schedule: OPTIM.MAX_EPOCH changes nothing but the learning rate and the end of training, so that a
             run may be made longer where its rates stay as they were.
     """
 
+    gives_logits = False
     learns = True
     weights_of_a_model: tuple[str, ...] = ()
     epochs_only_in_schedule = False
@@ -110,6 +112,7 @@ class SimpleTrainer(TrainerBase):
         self.build_data_loader()
         self.build_model()
         self.evaluator = build_evaluator(cfg, lab2cname=self.lab2cname)
+        self.evaluator.gives_logits = self.gives_logits
         self.best_result = -np.inf
 
     def check_cfg(self, cfg):

@@ -8,6 +8,7 @@ import torch
 
 from ..utils import UserError, parallel, torch_save
 from .build import EVALUATOR_REGISTRY
+from .calibration import Calibration
 
 
 def check_finite(scores, what="the scores of the model"):
@@ -43,7 +44,12 @@ class EvaluatorBase:
 
 @EVALUATOR_REGISTRY.register()
 class Classification(EvaluatorBase):
-    """Evaluator for single-label classification; ``y_true`` and ``y_pred`` are the labels seen so far."""
+    """Evaluator for single-label classification; ``y_true`` and ``y_pred`` are the labels seen so far.
+
+    gives_logits: the softmax of the scores is the classifier's probabilities, so that their calibration can be told.
+    """
+
+    gives_logits = False
 
     def __init__(self, cfg, lab2cname=None, **kwargs):
         super().__init__(cfg)
@@ -61,6 +67,7 @@ class Classification(EvaluatorBase):
     def reset(self):
         """Forget the predictions."""
         self._y_true, self._y_pred = [], []
+        self.calibration = Calibration()
         self._correct = self._total = 0
 
     def process(self, mo, gt):
@@ -71,9 +78,11 @@ class Classification(EvaluatorBase):
         self._total += gt.shape[0]
         self._y_true.extend(gt.tolist())
         self._y_pred.extend(pred.tolist())
+        if self.gives_logits:
+            self.calibration.add(mo, gt)
 
     def evaluate(self):
-        """Print the result and return accuracy, error_rate, macro_f1 (and perclass_accuracy), all in per cent."""
+        """Print the result and return accuracy, error_rate, macro_f1 (and ece, perclass_accuracy), all in per cent."""
         if not self._total:
             raise UserError("nothing to evaluate: the split has no images")
         acc = 100.0 * self._correct / self._total
@@ -87,6 +96,9 @@ class Classification(EvaluatorBase):
             f"* error: {100.0 - acc:.1f}%\n"
             f"* macro_f1: {macro_f1:.1f}%"
         )
+        if self.gives_logits:
+            results["ece"] = self.calibration.error()
+            print(f"* ece: {results['ece']:.1f}%")
         if self.cfg.TEST.PER_CLASS_RESULT:
             results["perclass_accuracy"] = self._print_per_class()
         if self.cfg.TEST.COMPUTE_CMAT and parallel.is_main():
