@@ -83,7 +83,7 @@ class ImageFeatures:
         if obstacle:
             self._say(f"Image features are not cached: {obstacle}")
             return loader
-        return _Batches(self, loader, views)
+        return FeatureBatches(self, loader, views)
 
     def _obstacle(self, loader, views):
         learning = resolved_learning(self.trainer)
@@ -153,8 +153,8 @@ class ImageFeatures:
         return torch.cat(features)
 
 
-class _Batches:
-    """The batches of a loader with raw features [B, E] as ``img``."""
+class FeatureBatches:
+    """The batches of a loader with raw features [B, E] as ``img``; ``owner.fetch`` gives those of a plan of batches."""
 
     def __init__(self, owner, loader, views):
         self.owner, self.loader, self.views = owner, loader, views

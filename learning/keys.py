@@ -53,6 +53,14 @@ def enhanced_base():
     return key("none", "file with the text projection of the repository TaskRes", also={"none": "CLIP's own"}, binds=True)
 
 
+def views():
+    """VIEWS."""
+    meaning = (
+        "augmented views of a training image that the epochs take in turn, encoded once; 0: a new one each epoch, as published"
+    )
+    return key(0, meaning, low=0, high=1_000_000)
+
+
 def _words(text):
     words = text.replace("_", " ").strip()
     if not words:

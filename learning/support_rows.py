@@ -1,10 +1,11 @@
-"""Training on the support set's features in memory: all views of an image are rows of their own."""
+"""Training on the support set's features in memory: views as rows of their own, or one view of each image an epoch."""
 
 import torch
 
 from dassl.utils import parallel
 
-from .support import FrozenFeatures
+from .kept_features import FeatureBatches
+from .support import FrozenFeatures, support_views
 
 
 class OnSupportRows(FrozenFeatures):
@@ -47,3 +48,28 @@ class OnSupportRows(FrozenFeatures):
             own = own if len(own) else rows[:1]
             batches.append({"img": features[own], "label": labels[own], "whole_size": len(rows)})
         return batches
+
+
+class ViewsInTurn:
+    """Part of methods on frozen features that see a view of each image an epoch, before PromptTrainer among a class's bases.
+
+    ``options.VIEWS``: how many views of an image there are; they are encoded once and taken in turn. 0: a new one each epoch.
+    """
+
+    _table = None  # [V, N, E]
+
+    def run_epoch(self):
+        count = self.options.VIEWS
+        if not count:
+            return super().run_epoch()
+        if self._table is None:
+            self._table = support_views(self, count)[0]
+        loader, self.train_loader_x = self.train_loader_x, FeatureBatches(self, self.train_loader_x, views=False)
+        try:
+            super().run_epoch()
+        finally:
+            self.train_loader_x = loader
+
+    def fetch(self, loader, plan, views):
+        """Features [n, E] of the images in ``plan`` in this epoch's view (as ``ImageFeatures.fetch``)."""
+        return self._table[self.epoch % len(self._table), [int(i) for batch in plan for i in batch]]

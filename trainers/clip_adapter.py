@@ -6,7 +6,8 @@ from dassl.config import key, section
 from dassl.engine import TRAINER_REGISTRY
 from learning import ImageLearning, PromptTrainer
 from learning.dataset import hand_template
-from learning.keys import precision
+from learning.keys import precision, views
+from learning.support_rows import ViewsInTurn
 from prompting import unit
 
 
@@ -24,7 +25,7 @@ class Adapter(nn.Module):
 
 
 @TRAINER_REGISTRY.register()
-class CLIP_Adapter(PromptTrainer):  # noqa: N801  (the published name)
+class CLIP_Adapter(ViewsInTurn, PromptTrainer):  # noqa: N801  (the published name)
     """Cross-entropy with the image features unit(RATIO · adapter(f) + (1 - RATIO) · f) of CLIP's feature f, not normalised.
 
     As in the repository, which has no adapter of text features. Its width is that of CLIP's features, whatever the backbone.
@@ -42,6 +43,7 @@ class CLIP_Adapter(PromptTrainer):  # noqa: N801  (the published name)
             PREC=precision("fp32"),
             RATIO=key(0.2, "share of the adapter's output in the image feature", low=0.0, high=1.0, binds=True),
             REDUCTION=key(4, "how many times narrower the adapter is than the image feature", low=1, high=1_000_000),
+            VIEWS=views(),
         )
 
     def build_learner(self, classnames):

@@ -7,7 +7,8 @@ from dassl.config import key, section
 from dassl.engine import TRAINER_REGISTRY
 from learning import ImageLearning, PromptTrainer
 from learning.base_text import BaseText
-from learning.keys import enhanced_base, precision
+from learning.keys import enhanced_base, precision, views
+from learning.support_rows import ViewsInTurn
 from prompting import unit
 
 
@@ -21,7 +22,7 @@ class ResidualLearner(nn.Module):
 
 
 @TRAINER_REGISTRY.register()
-class TaskRes(BaseText, PromptTrainer):
+class TaskRes(ViewsInTurn, BaseText, PromptTrainer):
     """Cross-entropy with the text features unit(t + α x); classes without a residual have CLIP's own.
 
     t is the mean over the templates of features that aren't normalised; class names keep their underscores.
@@ -39,6 +40,7 @@ class TaskRes(BaseText, PromptTrainer):
             PREC=precision(),
             RESIDUAL_SCALE=key(1.0, "α, scale of the residuals", above=0.0, high=1e6, binds=True),
             ENHANCED_BASE=enhanced_base(),
+            VIEWS=views(),
         )
 
     def build_learner(self, classnames):

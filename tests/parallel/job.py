@@ -97,7 +97,7 @@ CASES = {
         0.002,
     ),
     "TaskRes": ("TaskRes", "adam_lr2e-3_B256_ep100", BATCH, 3),
-    "CLIP-Adapter": ("CLIP_Adapter", "rn50", BATCH, 3),
+    "CLIP-Adapter": ("CLIP_Adapter", "rn50", BATCH, 3, "TRAINER.CLIP_ADAPTER.VIEWS", 1),
     "CLAP": ("ADAPTER", "SGD_lr1e-1_B256_ep300", BATCH, 3, "TRAINER.ADAPTER.VIEWS", 2),
     "cross-modal": (
         "CrossModal",
