@@ -62,8 +62,10 @@ def deciding(config):
     """{dotted key: plain value} of the settings that decide the numbers of a run."""
     settings = completed({key: value for key, value in flatten(config).items() if key not in NOT_DECIDING})
     name = settings.get("MODEL.BACKBONE.NAME")
-    if isinstance(name, str) and any((root / name / "open_clip_config.json").is_file() for root in (Path(), PROJECT)):
-        settings["MODEL.BACKBONE.NAME"] = Path(name).name  # a path; the model in it is compared itself
+    if isinstance(name, str):
+        places = [root / name.removeprefix("local-dir:") for root in (Path(), PROJECT)]
+        if any((place / file).is_file() for place in places for file in ("", "open_clip_config.json", "config.json")):
+            settings["MODEL.BACKBONE.NAME"] = places[0].name  # a path; the model in it is compared itself
     return settings
 
 

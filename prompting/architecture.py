@@ -48,6 +48,17 @@ def config_of(state, path):
     return config
 
 
+def differing(config, other):
+    """["layers of the image encoder 12 (3)", …]: in which sizes one ``model_cfg`` differs from another (in brackets)."""
+    found = []
+    for tower, what in (("vision_cfg", "the image encoder"), ("text_cfg", "the text tower")):
+        for size in ("layers", "width", "patch_size", "image_size", "context_length", "vocab_size"):
+            own, theirs = config[tower].get(size), other[tower].get(size)
+            if own != theirs:
+                found.append(f"{size} of {what} {own} ({theirs})")
+    return found
+
+
 def _vit(state):
     W, _, P, _ = state["visual.conv1.weight"].shape
     grid = math.isqrt(len(state["visual.positional_embedding"]) - 1)

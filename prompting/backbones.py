@@ -1,20 +1,23 @@
 """What a backbone's name says before its weights are read: architecture, activation, images, tokenizer.
 
 Names are OpenAI's ("ViT-B/16"), open_clip's model/pretrained pairs ("ViT-B-16/dfn2b"), open_clip's architectures where a file of
-weights is given ("ViT-B-32"), and local folders in open_clip's format. open_clip's own entry of a pair says which activation
-and which images the weights were trained with; a folder's configuration says it of the folder's.
+weights is given ("ViT-B-32"), folders in open_clip's or Hugging Face's format ("local-dir:" may stand before them), models of the
+Hub's ("hf-hub:organisation/model"), and files of weights. open_clip's own entry of a pair says which activation and which images
+the weights were trained with; a folder's configuration says it of the folder's.
 """
 
 from __future__ import annotations
 
-import json
 import logging
+import os
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from basics import UserError, nearest
 
+from .folders import CONFIGS, folder_config, model_folder
 from .preprocessing import Preprocessing
 
 # openai/CLIP's published names -> open_clip's (the "quickgelu" configurations are the ones OpenAI's weights belong to)
@@ -30,7 +33,6 @@ OPENAI_NAMES = {
     "ViT-L/14@336px": "ViT-L-14-336-quickgelu",
 }
 ACTIVATIONS = ("gelu", "quick_gelu")
-PROJECT_ROOT = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ class Backbone:
         activation: "gelu" or "quick_gelu", what the weights were trained with in the layers that open_clip builds; "" where
             nothing says it.
         images: Preprocessing; None where nothing says it.
-        said_by: what says both, for messages and records.
+        said_by: what says both, for messages and records; of a folder its configuration's file.
+        file: the file of weights that the name is, or "".
     """
 
     name: str
@@ -56,6 +59,7 @@ class Backbone:
     activation: str
     images: Preprocessing | None
     said_by: str
+    file: str = ""
 
     @property
     def is_openais(self) -> bool:
@@ -80,9 +84,11 @@ def backbone_of(name: str, path: str = "") -> Backbone:
     Raises:
         UserError: unknown name, or a configuration that can't be read.
     """
-    folder = _local_folder(name)
+    folder = None if name in OPENAI_NAMES and not any(Path(name, file).is_file() for file in CONFIGS) else model_folder(name)
     if folder:
         return _of_folder(name, folder)
+    if Path(name).is_file():
+        return _of_file(name)
     model, tag = resolve(name, bool(path))
     from open_clip.factory import get_model_config
     from open_clip.pretrained import get_pretrained_cfg
@@ -120,26 +126,27 @@ def _said_activation(config, entries):
 
 
 def _of_folder(name, folder):
-    file = folder / "open_clip_config.json"
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        config = content["model_cfg"]
-        size = config["vision_cfg"].get("image_size", 224)
-        config["text_cfg"].get("vocab_size")
-        entries = content.get("preprocess_cfg") or {}
-        images = Preprocessing.read(entries, size, str(file))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
-        raise UserError(f"{file} is no configuration in open_clip's format: {type(e).__name__}: {e}") from e
+    config, images, file = folder_config(folder)
+    if images is not None:
+        images = Preprocessing.read(images, config["vision_cfg"].get("image_size", 224), str(file))
     return Backbone(name, folder, "", "", config, ACTIVATIONS[bool(config.get("quick_gelu", False))], images, str(file))
 
 
-def _local_folder(name):
-    for folder in (Path(name), PROJECT_ROOT / name):
-        if (folder / "open_clip_config.json").is_file():
-            return folder
-    if Path(name).is_dir():
-        raise UserError(f"{name} is a folder without open_clip_config.json: not a model in open_clip's format")
-    return None
+def _of_file(name):
+    """What a file of weights in OpenAI's layout says itself; OpenAI alone publish TorchScript archives."""
+    stat = os.stat(name)
+    config, archive = _file_config(name, stat.st_mtime_ns, stat.st_size)
+    images = Preprocessing.read({}, config["vision_cfg"]["image_size"], name) if archive else None
+    return Backbone(name, None, "", "", config, "quick_gelu" if archive else "", images, name, file=name)
+
+
+@lru_cache(maxsize=4)
+def _file_config(name, changed, size):
+    """(``model_cfg``, whether it is a TorchScript archive) of a file, which is large: read once until it changes."""
+    from .architecture import config_of
+    from .weights import is_torchscript, read_clip  # need torch
+
+    return config_of(read_clip(name), name), is_torchscript(name)
 
 
 def resolve(name: str, with_file: bool = False) -> tuple[str, str]:
@@ -165,5 +172,5 @@ def resolve(name: str, with_file: bool = False) -> tuple[str, str]:
     raise UserError(
         f'unknown backbone "{name}" (MODEL.BACKBONE.NAME){nearest(name, known, most=3)}; '
         f"OpenAI's names are {', '.join(OPENAI_NAMES)}; "
-        "an open_clip model/pretrained pair or a local model folder will do as well."
+        "an open_clip model/pretrained pair, hf-hub:organisation/model, a model's folder or a file of weights will do as well."
     )

@@ -7,7 +7,6 @@ tokenizer that the weights were trained with, messages that say what to do, and 
 from __future__ import annotations
 
 import functools
-import json
 import logging
 import math
 import os
@@ -19,14 +18,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from basics import UserError
+from basics import UserError, read_json
 from basics.hashes import digest, state_hash
 
-from .architecture import config_of
+from .architecture import config_of, differing
 from .backbones import ACTIVATIONS, Backbone, backbone_of, open_clip_module
 from .backbones import OPENAI_NAMES as OPENAI_NAMES  # names that were always here
-from .backbones import PROJECT_ROOT as PROJECT_ROOT
 from .blocks import Block, lower_precision
+from .folders import HUB, HUB_WEIGHTS, from_hub
+from .folders import PROJECT_ROOT as PROJECT_ROOT
 from .image_tower import encode_tokens, is_vit
 from .insertions import NOTHING, Insertions
 from .state_dicts import fitted
@@ -142,9 +142,10 @@ def load_clip(name: str, path: str = "", precision: str = "fp32", device: Any = 
     """Load a frozen CLIP.
 
     Args:
-        name: an OpenAI name ("ViT-B/16"), an open_clip "model/pretrained" pair ("ViT-B-16/laion2b_s34b_b88k"), or a local
-            folder in open_clip's format (``open_clip_config.json`` and weights), relative to the working directory or the
-            project's root.
+        name: an OpenAI name ("ViT-B/16"), an open_clip "model/pretrained" pair ("ViT-B-16/laion2b_s34b_b88k"), a folder in
+            open_clip's or Hugging Face's format (``open_clip_config.json`` or ``config.json``, and weights; "local-dir:" may
+            stand before it), relative to the working directory or the project's root, "hf-hub:organisation/model", or a file
+            of weights in OpenAI's layout.
         path: a local weight file that is used in place of a download: OpenAI's TorchScript archive (``ViT-B-16.pt``), a
             state dict (``.pt``, ``.pth``, ``.bin``), or ``.safetensors``. In OpenAI's layout the architecture is read off the
             weights; in another layout it is the one ``name`` says.
@@ -160,13 +161,14 @@ def load_clip(name: str, path: str = "", precision: str = "fp32", device: Any = 
     if precision not in PRECISIONS:
         raise UserError(f'unknown precision "{precision}"; choose one of {", ".join(PRECISIONS)}')
     backbone = backbone_of(name, path)
+    path = path or backbone.file
     check_architecture(backbone.config["text_cfg"], name)
     quick_gelu, said_by = _activation(backbone, path, activation)
     tokenizer = tokenizer_of(backbone)
     if path:
         model, source = _from_file(backbone, path, quick_gelu)
     elif backbone.folder:
-        model, source = _from_folder(backbone.folder, quick_gelu)
+        model, source = _from_folder(backbone, quick_gelu)
     else:
         model, source = _from_registry(backbone, quick_gelu)
     clip = CLIP(model, name, precision, torch.device(device), tokenizer)
@@ -178,8 +180,7 @@ def load_clip(name: str, path: str = "", precision: str = "fp32", device: Any = 
             "OpenAI published it, has. MODEL.BACKBONE.ACTIVATION quick_gelu says so, gelu the other (RemoteCLIP's files)"
         )
     if backbone.folder:
-        file = backbone.folder / "open_clip_config.json"
-        clip.weights["config_sha256"] = digest(json.loads(file.read_text(encoding="utf-8")))
+        clip.weights["config_sha256"] = digest(read_json(backbone.said_by))
     return clip
 
 
@@ -210,19 +211,27 @@ def _is_openais_file(source):
     return source["checked"] == "OpenAI" or is_torchscript(source["file"])
 
 
-def _from_folder(folder, quick_gelu, own_weights=True):
-    """(model, what ``check_file`` says) of a folder; not ``own_weights``: others will take their place."""
-    path = weights_in(folder) if own_weights else ""
-    source = check_file(path) if path else {}
-    try:
-        model = open_clip_module().create_model(
-            f"local-dir:{folder}", load_weights=False, pretrained_text=False, quick_gelu=quick_gelu
-        )
-    except Exception as e:
-        raise UserError(f"the model in {folder} cannot be built: {first_line(e)}") from e
-    if path:
-        _load(model, read_clip(path), path, f"the model in {folder}")
+def _from_folder(backbone, quick_gelu):
+    """(model, what ``check_file`` says) of a folder; of a model of the Hub's the weights are fetched."""
+    hub = backbone.name.startswith(HUB)
+    path = from_hub(backbone.name, HUB_WEIGHTS) if hub else weights_in(backbone.folder)
+    source = check_file(path)
+    model = _built(backbone, quick_gelu)
+    _load(model, read_clip(path), path, backbone.name)
     return model, source
+
+
+def _built(backbone, quick_gelu):
+    """open_clip's model of a folder or an architecture, without weights. UserError: it can't be built."""
+    create, options = open_clip_module().create_model, {"load_weights": False, "pretrained_text": False, "quick_gelu": quick_gelu}
+    try:
+        if not backbone.folder:
+            return create(backbone.model, **options)
+        if (backbone.folder / "open_clip_config.json").is_file():
+            return create(f"local-dir:{backbone.folder}", **options)
+        return open_clip_module().CLIP(**{**backbone.config, "quick_gelu": quick_gelu})
+    except Exception as e:
+        raise UserError(f"the model of {backbone.name} cannot be built: {first_line(e)}") from e
 
 
 def _from_registry(backbone, quick_gelu):
@@ -264,13 +273,11 @@ def _from_file(backbone, path, quick_gelu):
         raise UserError(f"MODEL.BACKBONE.PATH: no such file: {path}")
     source = check_file(path)
     state = read_clip(path)
-    if backbone.is_openais:
+    if backbone.is_openais or backbone.file:
+        if others := differing(config_of(state, path), backbone.config):
+            print(f"Note: {path} holds a CLIP of its own architecture, not {backbone.name}'s (in brackets): {', '.join(others)}")
         return _from_openai_state(state, path, quick_gelu), source
-    if backbone.folder:
-        model = _from_folder(backbone.folder, quick_gelu, own_weights=False)[0]
-    else:
-        create = open_clip_module().create_model
-        model = create(backbone.model, load_weights=False, pretrained_text=False, quick_gelu=quick_gelu)
+    model = _built(backbone, quick_gelu)
     _load(model, state, path, backbone.name)
     return model, source
 
