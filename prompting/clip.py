@@ -224,6 +224,7 @@ def _from_folder(backbone, quick_gelu):
 def _built(backbone, quick_gelu):
     """open_clip's model of a folder or an architecture, without weights. UserError: it can't be built."""
     create, options = open_clip_module().create_model, {"load_weights": False, "pretrained_text": False, "quick_gelu": quick_gelu}
+    logging.disable(logging.ERROR)  # open_clip warns that there are no weights; they are loaded next
     try:
         if not backbone.folder:
             return create(backbone.model, **options)
@@ -232,6 +233,8 @@ def _built(backbone, quick_gelu):
         return open_clip_module().CLIP(**{**backbone.config, "quick_gelu": quick_gelu})
     except Exception as e:
         raise UserError(f"the model of {backbone.name} cannot be built: {first_line(e)}") from e
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _from_registry(backbone, quick_gelu):
