@@ -196,7 +196,7 @@ def paper_document(experiment):
     blocks = []
     for dataset in datasets:
         lines = []
-        for row in rows:
+        for row in (row for row in rows if dataset in rows[row]):
             printed = printed_cells(experiment.name, row, dataset, columns)
             lines.append((row, [Cell(paper=printed[c][0], notes=printed[c][1]) for c in columns]))
         blocks.append(Block(dataset, columns, lines))
