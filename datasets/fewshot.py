@@ -4,10 +4,12 @@ The draw: seed Python's random with the run's seed; group the training images by
 `random.sample(images, shots)` per class, a class with fewer images being taken whole without a draw; then the same for
 the validation images with min(shots, 4). It happens before the base/new selection.
 
-Two kinds of cache are read. `shot_16-seed_1.pkl` is the published code's pickle; where there is one it is used, and no
+Three kinds of cache are read. `shot_16-seed_1.pkl` is the published code's pickle; where there is one it is used, and no
 code in it is run. `shot_16-seed_1.json` is ours; it holds paths relative to the image folder, the hash of the split
 that it was drawn from, so that a changed split is noticed, and a hash of the sample, so that damage is. A file of the
 same name without these hashes is taken for a sample chosen by hand: it must fit the split, and is never overwritten.
+
+`shot_16-seed_1_train.jsonl` and `…_val.jsonl` are lists that the authors of 2SFS publish; where they are, they are used.
 
 A trainer from foreign/ may open the published cache itself: for it, the sample is written as such a pickle, too, with the
 hash of the split beside the two lists.
@@ -23,6 +25,7 @@ from basics import UserError, atomic_write, read_json
 from basics.safe_pickle import safe_pickle_load
 from dassl.data.datasets import Datum
 
+from .annotations import read_lines
 from .splits import Item, check_entries, group_by_label, keep, relative_path, to_data, to_entries
 
 MAX_VAL_SHOTS = 4  # per class, as published
@@ -80,11 +83,14 @@ def fewshot(train, val, test, num_shots, seed, cache_dir, image_dir):
         return train, None if val is None else sample_per_class(val, min(num_shots, MAX_VAL_SHOTS), rng, "validation")
     stem = os.path.join(cache_dir, f"shot_{num_shots}-seed_{seed}")
     digest = split_digest(train, val, test, image_dir)
+    listed = _read_lists(stem, train, val, test, image_dir) if os.path.exists(stem + "_train.jsonl") else None
     if os.path.exists(stem + ".pkl"):
         cached = _read_published(stem + ".pkl", digest, train, val, test, image_dir)
+        if cached and listed and _plain_entries(cached, image_dir) != _plain_entries(listed, image_dir):
+            raise UserError(f"{stem}.pkl and {stem}_train.jsonl hold different samples; take one of them away")
         if cached:
             return cached
-    sample = _from_json(stem + ".json", digest, train, val, num_shots, seed, image_dir)
+    sample = listed or _from_json(stem + ".json", digest, train, val, num_shots, seed, image_dir)
     if also_pickled:
         _keep_pickled(stem + ".pkl", digest, *sample)
     return sample
@@ -222,10 +228,13 @@ def _read_published(path, digest, train, val, test, image_dir):
         return None
     known = {relative_path(item.impath, image_dir): item for item in (*train, *(val or []), *test)}
     names = {item.label: item.classname for item in train}
-    sampled = {
-        part: [_reroot(item, f'{path}: item {i} of "{part}"', known, names, image_dir) for i, item in enumerate(cache[part])]
-        for part in parts
-    }
+    sampled = {part: [] for part in parts}
+    for part in parts:
+        for i, item in enumerate(cache[part]):
+            place = f'{path}: item {i} of "{part}"'
+            if not isinstance(item, Item):
+                raise UserError(f"{place} is no Datum but {type(item).__name__}; {remedy}")
+            sampled[part].append(_reroot(vars(item), place, known, names, image_dir))
     _warn_of_overlap(path, sampled["train"], test)
     moved = cache["train"] and cache["train"][0].impath != sampled["train"][0].impath
     if moved:
@@ -233,11 +242,37 @@ def _read_published(path, digest, train, val, test, image_dir):
     return sampled["train"], sampled.get("val", val)
 
 
+def _plain_entries(sample, image_dir):
+    return [None if part is None else to_entries(part, image_dir) for part in sample]
+
+
+def _read_lists(stem, train, val, test, image_dir):
+    """Train and val of lists in the format of 2SFS: a file a part, in each line the private fields of a Datum as JSON.
+
+    The paths may be absolute, or relative to any folder. A part that the split doesn't have needs no list.
+    """
+    known = {relative_path(item.impath, image_dir): item for item in (*train, *(val or []), *test)}
+    names = {item.label: item.classname for item in train}
+    sampled = {}
+    for part in ("train", "val") if val else ("train",):
+        path = f"{stem}_{part}.jsonl"
+        print(f"Loading preprocessed few-shot data from {path}")
+        sampled[part] = []
+        for place, line in read_lines(path):
+            try:
+                item = json.loads(line)
+            except (ValueError, RecursionError):
+                raise UserError(f"{place}: not JSON; take the file away to have the sample drawn") from None
+            if not isinstance(item, dict):
+                raise UserError(f"{place}: not an object with _impath, _label and _classname")
+            sampled[part].append(_reroot(item, place, known, names, image_dir))
+    _warn_of_overlap(f"{stem}_train.jsonl", sampled["train"], test)
+    return sampled["train"], sampled.get("val", val)
+
+
 def _reroot(item, place, known, names, image_dir):
-    """A Datum of a published cache with its path below `image_dir`: the longest tail that the split or disk knows."""
-    if not isinstance(item, Item):
-        raise UserError(f"{place} is no Datum but {type(item).__name__}; delete the file to have the sample drawn again")
-    impath, label, classname = (getattr(item, key, None) for key in ("_impath", "_label", "_classname"))
+    """A published Datum's private fields as an Item below `image_dir`: the longest tail of its path that split or disk knows."""
+    impath, label, classname = (item.get(key) for key in ("_impath", "_label", "_classname"))
     if not isinstance(impath, str) or isinstance(label, bool) or not isinstance(label, int):
         raise UserError(
             f"{place} has the path {impath!r} and the label {label!r}, not a string and an integer; "

@@ -240,6 +240,66 @@ class Hostile:
         return os.mkdir, (os.environ["HOSTILE_TARGET"],)
 
 
+def write_lists(mini, dataset, prefix="", seed=1):
+    """The sample of a dataset as the authors of 2SFS publish theirs."""
+    for part in ("train", "val"):
+        items = getattr(dataset, "train_x" if part == "train" else part)
+        path = cache_of(mini, seed=seed, suffix="json").with_name(f"shot_2-seed_{seed}_{part}.jsonl")
+        with open(path, "w") as file:
+            for item in items:
+                impath = prefix + os.path.relpath(item.impath, mini.folder.parent)
+                file.write(
+                    json.dumps({"_impath": impath, "_label": item.label, "_domain": 0, "_classname": item.classname}) + "\n"
+                )
+
+
+@pytest.mark.parametrize("prefix", ["", "/somewhere/data/"])
+def test_published_lists(mini, build, prefix, capsys):
+    other = build("EuroSAT", NUM_SHOTS=2, seed=7)
+    own = build("EuroSAT", NUM_SHOTS=2)
+    write_lists(mini, other, prefix)
+    capsys.readouterr()
+    listed = build("EuroSAT", NUM_SHOTS=2)
+    assert sample(listed) == sample(other) != sample(own)
+    assert "seed_1_train.jsonl" in capsys.readouterr().out
+    assert sample(build("EuroSAT", NUM_SHOTS=2, SUBSAMPLE_CLASSES="base")) != sample(own)
+
+
+def test_published_lists_beside_another_published_sample(mini, build):
+    """A trainer from foreign/ finds the listed sample as a pickle; a pickle of other images is refused."""
+    other = build("EuroSAT", NUM_SHOTS=2, seed=7)
+    write_lists(mini, other)
+    pickled = {"train": [Datum(i.impath, i.label, 0, i.classname) for i in other.train_x], "val": []}
+    pickled["val"] = [Datum(i.impath, i.label, 0, i.classname) for i in other.val]
+    cache_of(mini, suffix="pkl").write_bytes(pickle.dumps(pickled))
+    assert sample(build("EuroSAT", NUM_SHOTS=2)) == sample(other)
+    pickled["train"].reverse()
+    cache_of(mini, suffix="pkl").write_bytes(pickle.dumps(pickled))
+    with pytest.raises(UserError, match="hold different samples"):
+        build("EuroSAT", NUM_SHOTS=2)
+
+
+@pytest.mark.parametrize(
+    "line, words",
+    [
+        ("not JSON", "line 1: not JSON"),
+        ("[1]", "line 1: not an object"),
+        ("{}", "has the path None"),
+        ('{"_impath": "2750/Forest/none.jpg", "_label": 0, "_classname": "x"}', "neither in the split nor below"),
+        ("", "is empty"),
+    ],
+)
+def test_bad_published_lists(mini, build, line, words):
+    write_lists(mini, build("EuroSAT", NUM_SHOTS=2))
+    path = cache_of(mini).with_name("shot_2-seed_1_val.jsonl")
+    path.write_text(line + "\n")
+    with pytest.raises(UserError, match=words):
+        build("EuroSAT", NUM_SHOTS=2)
+    path.unlink()
+    with pytest.raises(UserError, match="val.jsonl"):
+        build("EuroSAT", NUM_SHOTS=2)
+
+
 def test_code_in_a_pickle_is_not_run(mini, build, tmp_path, monkeypatch):
     target = tmp_path / "was_run"
     monkeypatch.setenv("HOSTILE_TARGET", str(target))
