@@ -1,6 +1,8 @@
 """What holds for every registered method, whoever adds it."""
 
+import fnmatch
 import inspect
+import re
 
 import pytest
 
@@ -57,3 +59,13 @@ def test_a_method_has_files_whose_keys_are_known(name, defaults):
 @pytest.mark.parametrize("name", OURS)
 def test_a_method_stands_in_the_readme(name):
     assert name in (PROJECT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_page_of_methods_has_a_row_each_and_names_golden_cases():
+    rows = [line for line in (PROJECT / "docs" / "methods.md").read_text(encoding="utf-8").split("\n") if line.startswith("|")]
+    names = " ".join(row.split("|")[1] for row in rows)
+    assert [name for name in OURS if not re.search(rf"\b{name}\b", names)] == []
+    cases = {path.stem for path in (PROJECT / "tests" / "golden").rglob("*.json")}
+    for row in rows[2:]:
+        for word in re.findall(r"[a-z0-9]+_[a-z0-9_*]+", row.split("|")[5]):
+            assert fnmatch.filter(cases, word), word
