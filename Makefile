@@ -4,10 +4,10 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: help venv demo test lint stress smoke clean
+.PHONY: help venv demo test test-lowest test-newest lint stress smoke clean
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## */\t/' | expand -t 8
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## */\t/' | expand -t 16
 
 venv: $(STAMP)  ## create .venv and install the project's dependencies (PYTHON=python3.12 picks the interpreter)
 
@@ -22,6 +22,14 @@ demo: $(STAMP)  ## ZeroshotCLIP, CoOp and MoCoOp base-to-new on two built-in set
 test: $(STAMP)  ## the whole test suite
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(PY) -m pytest -q
 
+test-lowest:  ## all tests with the lowest versions that pyproject.toml allows, in .venv-lowest (PYTHON=python3.10: the lowest, too)
+	@mkdir -p build && $(PYTHON) .ci/lowest > build/lowest.txt
+	PIP_CONSTRAINT=$(CURDIR)/build/lowest.txt $(MAKE) test VENV=.venv-lowest
+
+test-newest:  ## all tests with the newest versions that it allows, in a new .venv-newest
+	rm -rf .venv-newest
+	$(MAKE) test VENV=.venv-newest
+
 lint: $(STAMP)  ## rules and format of the code, types at public seams, who imports whom
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -35,6 +43,6 @@ stress: $(STAMP)  ## a hundred kills, every fault, 20,000 fuzz inputs, with what
 smoke: $(STAMP)  ## demo's job with one epoch and one seed, into a temporary folder
 	@out=$$(mktemp -d) && trap 'rm -rf "$$out"' EXIT && OUT="$$out" $(PY) -m reproduce demo --epochs 1 --seeds 1
 
-clean:  ## remove .venv and caches; data/ and output/ stay
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache
+clean:  ## remove .venv, .venv-lowest, .venv-newest and caches; data/ and output/ stay
+	rm -rf $(VENV) .venv-lowest .venv-newest build *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
