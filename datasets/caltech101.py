@@ -14,6 +14,7 @@ class Caltech101(SplitDataset):
     image_folder = "101_ObjectCategories"
     split_file = "split_zhou_Caltech101.json"
     counts = (100, 4128, 1649, 2465)
+    attributes = ("shape", "size")
     printed_name = "Caltech101"
     ignored = ("BACKGROUND_Google", "Faces_easy")
     new_names = {"airplanes": "airplane", "Faces": "face", "Leopards": "leopard", "Motorbikes": "motorbike"}

@@ -52,7 +52,8 @@ class SplitDataset(DatasetBase):
         counts: (classes, train, val, test) of the complete dataset, 0 where unknown.
         printed_name: its name in the papers' tables, where that isn't its YAML file's.
         template: the hand-written prompt of zero-shot CLIP, as in the repository CoOp; templates: {method: another one, of
-            that method's repository}. group_file: stem of its file in templates/, where that isn't the class's name.
+            that method's repository}. attributes: words of the repository ATPrompt. group_file: stem of its file in templates/,
+            where that isn't the class's name.
         variant_of: YAML file's stem of the dataset whose classes it has and whose models it tests; builtin: whether the
             project draws it itself and has a model for it.
 
@@ -77,6 +78,7 @@ class SplitDataset(DatasetBase):
     printed_name = ""
     template = ""
     templates: dict[str, str] = {}
+    attributes: tuple[str, ...] = ()
     group_file = ""
     variant_of = ""
     builtin = False

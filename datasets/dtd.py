@@ -14,6 +14,7 @@ class DescribableTextures(SplitDataset):
     dataset_dir = "dtd"
     split_file = "split_zhou_DescribableTextures.json"
     counts = (47, 2820, 1128, 1692)
+    attributes = ("pattern", "color", "design")
     printed_name = "DTD"
     template = "{} texture."
     templates = {

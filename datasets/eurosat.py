@@ -14,6 +14,7 @@ class EuroSAT(SplitDataset):
     image_folder = "2750"
     split_file = "split_zhou_EuroSAT.json"
     counts = (10, 13500, 5400, 8100)
+    attributes = ("habitat",)
     printed_name = "EuroSAT"
     template = "a centered satellite photo of {}."
     new_names = {

@@ -27,6 +27,7 @@ class FGVCAircraft(SplitDataset):
         *((f"images_variant_{part}.txt", f"the official {part} split") for part in PARTS),
     )
     counts = (100, 3334, 3333, 3333)
+    attributes = ("design", "range")
     printed_name = "FGVCaircraft"
     template = "a photo of a {}, a type of aircraft."
     templates = {

@@ -13,6 +13,7 @@ class Food101(SplitDataset):
     dataset_dir = "food-101"
     split_file = "split_zhou_Food101.json"
     counts = (101, 50500, 20200, 30300)
+    attributes = ("flavor", "preparation")
     printed_name = "Food101"
     template = "a photo of {}, a type of food."
     templates = {

@@ -35,6 +35,7 @@ class ImageNet(SplitDataset):
     )
     other_places = ("ILSVRC/Data/CLS-LOC/train", "train")  # as Kaggle's archive has it; without images/
     counts = (1000, 1281167, 50000, 50000)
+    attributes = ("color", "shape")
     printed_name = "ImageNet"
     sources = (classnames_file(),)
     instructions = (
@@ -94,6 +95,7 @@ class ImageNetVariant(SplitDataset):
     """
 
     variant_of = "imagenet"
+    attributes = ImageNet.attributes
 
     def load_split(self):
         """The test images, twice; no val."""

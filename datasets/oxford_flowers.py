@@ -23,6 +23,7 @@ class OxfordFlowers(SplitDataset):
     split_file = "split_zhou_OxfordFlowers.json"
     aliases = ("flowers-102", "oxford_flowers102", "flowers")
     counts = (102, 4093, 1633, 2463)
+    attributes = ("color", "habitat", "growth")
     printed_name = "Flowers102"
     template = "a photo of a {}, a type of flower."
     templates = {"ProGrad": "a type of flower, a photo of a {}.", "TCP, after the context": "{}, a type of flower."}

@@ -17,6 +17,7 @@ class OxfordPets(SplitDataset):
     dataset_dir = "oxford_pets"
     split_file = "split_zhou_OxfordPets.json"
     counts = (37, 2944, 736, 3669)
+    attributes = ("playfulness", "energy")
     printed_name = "OxfordPets"
     template = "a photo of a {}, a type of pet."
     templates = {"ProGrad": "a type of pet, a photo of a {}.", "TCP, after the context": "{}, a type of pet."}

@@ -20,6 +20,7 @@ class StanfordCars(SplitDataset):
     split_file = "split_zhou_StanfordCars.json"
     required = (("cars_train", "training images"), ("cars_test", "test images"))
     counts = (196, 6509, 1635, 8041)
+    attributes = ("luxury",)
     printed_name = "StanfordCars"
     templates = {"TCP, after the context": "{}, a type of car"}
     sources = (

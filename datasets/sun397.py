@@ -19,6 +19,7 @@ class SUN397(SplitDataset):
     image_folder = "SUN397"
     split_file = "split_zhou_SUN397.json"
     counts = (397, 15880, 3970, 19850)
+    attributes = ("function",)
     printed_name = "SUN397"
     sources = (
         Source(

@@ -20,6 +20,7 @@ class UCF101(SplitDataset):
     image_folder = "UCF-101-midframes"
     split_file = "split_zhou_UCF101.json"
     counts = (101, 7639, 1898, 3783)
+    attributes = ("precision",)
     printed_name = "UCF101"
     template = "a photo of a person doing {}."
     templates = {"TCP, after the context": "person doing {}."}

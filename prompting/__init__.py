@@ -24,7 +24,7 @@ _NEEDS_TORCH = {
     "insertions": ("Insertions",),
     "plan": ("Plan", "build_plan", "learned"),
     "preprocessing": ("Preprocessing",),
-    "soft": ("POSITIONS", "context_programs", "hard_programs", "template_programs", "word_programs"),
+    "soft": ("POSITIONS", "attribute_programs", "context_programs", "hard_programs", "template_programs", "word_programs"),
     "tokens": ("Tokenizer", "encode"),
 }
 _MODULE_OF = {name: module for module, names in _NEEDS_TORCH.items() for name in names}

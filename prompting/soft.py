@@ -46,6 +46,33 @@ def context_programs(classnames, n_ctx, position="end", class_specific=False, to
     return programs
 
 
+def attribute_programs(classnames, attributes, n_att, n_ctx, tokenizer=None):
+    """Programs of ATPrompt: for each attribute its vectors and the word, then n_ctx vectors, the class name, a full stop.
+
+    Args:
+        classnames: [C] names.
+        attributes: words; n_att: vectors before each.
+        n_ctx: vectors of the context.
+
+    Returns:
+        [C] programs, whose learned rows are numbered in the order of the prompt. The published code counts one token for each
+        attribute: of a word of more tokens the first one stays, the vectors take the places of the following ones, and as many
+        placeholders ("X") stay frozen before the class name.
+    """
+    tokenizer, programs = tokenizer or clip_tokenizer(), []
+    counts, placeholder = [*n_att[: len(attributes)], n_ctx], tokenizer.encode("X")[:1]
+    before = [token for n, word in zip(counts, attributes) for token in placeholder * n + tokenizer.encode(word)]
+    for name in map(readable, classnames):
+        body, at, row = [*before, *placeholder * n_ctx, *tokenizer.encode(f"{name}.")], 0, 0
+        for n in counts:
+            body[at : at + n] = [learned(row + i) for i in range(n)]
+            at, row = at + n + 1, row + n
+        program = tokenizer.framed(body)
+        tokenizer.check_length(program, f"[{row} vectors, {', '.join(attributes)}] {name}.")
+        programs.append(program)
+    return programs
+
+
 def hard_programs(template, classnames, tokenizer=None, underscores=False):
     """[C] programs of a hard template filled with every class name; UserError where one is longer than the context.
 

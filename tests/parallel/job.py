@@ -81,6 +81,7 @@ CASES = {
     "MMA": ("MultiModalAdapter", "vit_b16_ep5", "TRAINER.MMADAPTER.ADAPTER_START", 0, "TRAINER.MMADAPTER.ADAPTER_END", 2),
     "MMRL": ("MMRL", "vit_b16", "TRAINER.MMRL.REP_LAYERS", [1, 2], "TRAINER.MMRL.REP_DIM", 32, "OPTIM.LR", 0.001),
     "TCP": ("TCP", "vit_b16_ep100_ctxv1", "TRAINER.TCP.LAYER", 1, "OPTIM.LR", 0.002),
+    "ATPrompt": ("CoOp_ATP", "vit_b16", BATCH, 3, "TRAINER.ATPROMPT.ATT_NUM", 1, "TRAINER.ATPROMPT.ATT1_TEXT", "size"),
     "LinearProbe": ("LinearProbe", "vit_b16"),
     "Tip-Adapter": ("TipAdapter", "vit_b16", "TRAINER.TIPADAPTER.AUGMENT_EPOCH", 2),
     "Tip-Adapter-F": ("TipAdapterF", "vit_b16", BATCH, 3, "TRAINER.TIPADAPTER.SEARCH", "published"),

@@ -13,6 +13,7 @@ OPTIONS = {
     "MMRL": (),
     "MultiModalAdapter": (),
     "TCP": (),
+    "CoOp_ATP": (),
     "ExtrasLinearProbeKgCoOp": (),
     "TipAdapterF": ("TRAINER.TIPADAPTER.SEARCH", "published"),
     "CLIPLoRA": ("TRAINER.CLIPLORA.DROPOUT", 0.5),

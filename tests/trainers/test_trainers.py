@@ -22,7 +22,7 @@ METHODS = {
     "CLIPLoRA": "vit_b16", "TwoSFS": "vit_b16", "ExtrasLinearProbeCoOp": "vit_b16_ep10_bs4_lr35",
     "ExtrasLinearProbeKgCoOp": "vit_b16_ep10_ctxv1_bs4_lr35", "TipAdapter": "vit_b16", "TipAdapterF": "vit_b16",
     "LinearProbe_P2": "vit_b16", "TaskRes": "adam_lr2e-3_B256_ep100", "CLIP_Adapter": "rn50",
-    "ADAPTER": "SGD_lr1e-1_B256_ep300", "CrossModal": "rn50_linear",
+    "ADAPTER": "SGD_lr1e-1_B256_ep300", "CrossModal": "rn50_linear", "CoOp_ATP": "vit_b16",
 }  # fmt: skip
 PUBLISHED = Path(__file__).parents[1] / "golden" / "published"
 
