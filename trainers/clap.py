@@ -3,6 +3,7 @@
 Silva-Rodriguez et al., A Closer Look at the Few-Shot Adaptation of Large Vision-Language Models, CVPR 2024; repository CLAP.
 """
 
+import itertools
 import re
 
 import torch
@@ -14,17 +15,37 @@ from dassl.config import key, section
 from dassl.engine import TRAINER_REGISTRY
 from learning import PromptTrainer
 from learning.base_text import BaseText
+from learning.grid_search import SearchesOnTest
 from learning.keys import enhanced_base, precision
 from learning.support_rows import OnSupportRows
 from prompting import unit
 
 KINDS = ("RANDOM", "ZS", "TRenh", "TR", "ClipA", "TipA-f-", "TipA", "CrossModal")
-RESIDUAL_SCALE, RATIO, ALPHA, BETA = 0.5, 0.2, 1.0, 1.0  # of TR, ClipA and TipA; the same for all data sets, as published
+# the same for all data sets, as published: TR's α, ClipA's ratio, TipA's α and β
+SETTINGS = {
+    "TR": {"alpha": 0.5},
+    "ClipA": {"ratio": 0.2},
+    "TipA": {"alpha": 1.0, "beta": 1.0},
+    "TipA-f-": {"alpha": 1.0, "beta": 1.0},
+}
+SEARCH = "_grid_search"
+RATES = (0.1, 0.01, 0.001)
+GRIDS = {  # of the repository's search on test images, in its order
+    "TR": {"alpha": [0.2 * k for k in range(1, 6)], "lr": RATES},
+    "ClipA": {"lr": RATES, "ratio": [0.2 * k for k in range(1, 5)]},
+    "TipA": {"alpha": [1 + 2.5 * k for k in range(20)], "beta": [1 + 1.4 * k for k in range(20)]},
+    "TipA-f-": {"alpha": [1.0 + 5 * k for k in range(10)], "beta": [1 + 2.8 * k for k in range(10)], "lr": RATES[:2]},
+}
 METRICS, OPTIONS = ("l2", "cosine"), ("balanced", "corrected", "constant", "adaptative")
+
+MEANING_OF_INIT = f"what is learned: {', '.join(KINDS)}; {SEARCH} behind it: the best of a grid on the test images"
+MEANING_OF_CONSTRAINT = f"what holds it near the text features: none, or l2 or cosine, with {', '.join(OPTIONS)} behind it"
 
 
 def _check_init(text):
-    return "" if text in KINDS else f"must be one of {', '.join(KINDS)}"
+    if text in KINDS or (text.endswith(SEARCH) and text.removesuffix(SEARCH) in (*GRIDS, "TRenh")):
+        return ""
+    return f"must be one of {', '.join(KINDS)}, or one of {', '.join(GRIDS)} with {SEARCH} behind it"
 
 
 def words_of(constraint):
@@ -38,6 +59,33 @@ def _check_constraint(text):
     if text == "none" or (len(set(words) & set(METRICS)) == 1 and not rest.strip("-_+ ")):
         return ""
     return f"must be none, or l2 or cosine with any of {', '.join(OPTIONS)} behind it, such as l2_balanced"
+
+
+def first_multipliers(own, labels, count, words):
+    """λ [C] of probabilities [n] that rows have of their own ``labels`` [n], of which classes have ``count`` [C]."""
+    mean = torch.zeros(len(count), dtype=own.dtype, device=own.device).index_add_(0, labels, own) / count
+    if "balanced" in words:
+        return torch.ones_like(mean)
+    mean = mean * len(mean) / mean.sum() if "corrected" in words else mean
+    return mean.mean().expand_as(mean).clone() if "constant" in words else mean
+
+
+def grid_of(init):
+    """Settings of an INIT's search; [] where there is none."""
+    if not init.endswith(SEARCH):
+        return []
+    grid = GRIDS[init.removesuffix(SEARCH).removesuffix("enh")]
+    return [dict(zip(grid, values)) for values in itertools.product(*grid.values())]
+
+
+def check_constraint(init, constraint):
+    """UserError, or a line, for a constraint where there are no prototypes."""
+    if constraint != "none" and init == "CrossModal":
+        raise UserError(
+            f"TRAINER.ADAPTER.CONSTRAINT {constraint}: CrossModal has rows of text, for which there is none; set it to none"
+        )
+    if constraint != "none" and init.startswith(("ClipA", "TipA")):
+        print(f"TRAINER.ADAPTER.CONSTRAINT {constraint} has no effect: INIT {init} learns no prototypes")
 
 
 class AdapterLearner(nn.Module):
@@ -64,24 +112,27 @@ class AdapterLearner(nn.Module):
             self.prototypes = nn.Parameter(nn.init.kaiming_normal_(torch.empty(C, E)))
         else:
             self.prototypes = nn.Parameter(torch.zeros(C, E) if kind.startswith("TR") else base.clone())
-        self.kind, self.learns_prototypes = kind, hasattr(self, "prototypes")
+        self.kind, self.learns_prototypes = "TR" if kind == "TRenh" else kind, hasattr(self, "prototypes")
+        self.setting = dict(SETTINGS.get(self.kind, {}))
 
     def text_features(self):
         """Unit vectors of the classes [C, E]."""
         if not self.learns_prototypes:
             return unit(self.base_text_features)
-        if self.kind.startswith("TR"):
-            return unit(self.base_text_features + RESIDUAL_SCALE * self.prototypes)
+        if self.kind == "TR":
+            return unit(self.base_text_features + self.setting["alpha"] * self.prototypes)
         return unit(self.prototypes)
 
     def logits(self, features, text, scale):
         """Features [B, E] as long as CLIP gives them, as queries of TipA's unit keys, too; unit vectors of the classes [C, E]."""
         if self.kind == "ClipA":
-            features = RATIO * self.mlp(features) + (1 - RATIO) * features
+            ratio = self.setting["ratio"]
+            features = ratio * self.mlp(features) + (1 - ratio) * features
         logits = scale * unit(features) @ text.t()
         if self.kind.startswith("TipA"):
             affinity = features @ unit(self.cache_keys).t()
-            logits = logits + ALPHA * (BETA * (affinity - 1)).exp() @ self.cache_values
+            alpha, beta = self.setting["alpha"], self.setting["beta"]
+            logits = logits + alpha * (beta * (affinity - 1)).exp() @ self.cache_values
         return logits
 
     def distance(self, metric):
@@ -97,7 +148,7 @@ class AdapterLearner(nn.Module):
 
 
 @TRAINER_REGISTRY.register()
-class ADAPTER(OnSupportRows, BaseText, PromptTrainer):
+class ADAPTER(SearchesOnTest, OnSupportRows, BaseText, PromptTrainer):
     """Cross-entropy, with CONSTRAINT + mean over classes of λ_c · distance of a class's prototype from its text feature.
 
     λ_c is the mean zero-shot probability of class c over its own support rows: CLAP is INIT ZS with CONSTRAINT l2, ZS-LP INIT ZS
@@ -105,7 +156,7 @@ class ADAPTER(OnSupportRows, BaseText, PromptTrainer):
     image's views as a key. With TR, too, the distance is that of ``prototypes`` from the text features, as published.
 
     "balanced" sets all λ to 1, "corrected" scales them to the mean 1, "constant" gives all their mean, and "adaptative" changes
-    them after each epoch (``outer_step``).
+    them after each epoch (``outer_step``). An INIT with "_grid_search" behind it is the repository's upper bound.
     """
 
     section = "ADAPTER"
@@ -118,8 +169,8 @@ class ADAPTER(OnSupportRows, BaseText, PromptTrainer):
     def extend_cfg(cfg):
         cfg.TRAINER.ADAPTER = section(
             PREC=precision(),
-            INIT=key("ZS", "what is learned and where it starts", kind=str, check=_check_init, binds=True),
-            CONSTRAINT=key("l2", "what holds it near the text features", kind=str, check=_check_constraint),
+            INIT=key("ZS", MEANING_OF_INIT, kind=str, check=_check_init, binds=True),
+            CONSTRAINT=key("l2", MEANING_OF_CONSTRAINT, kind=str, check=_check_constraint),
             VIEWS=key(20, "augmented views of each training image that are encoded, once", low=1, high=1_000_000),
             ENHANCED_BASE=enhanced_base(),
         )
@@ -129,22 +180,32 @@ class ADAPTER(OnSupportRows, BaseText, PromptTrainer):
         o = cfg.TRAINER.ADAPTER
         if o.INIT == "TRenh" and o.ENHANCED_BASE == "none":
             print("TRAINER.ADAPTER.INIT TRenh without TRAINER.ADAPTER.ENHANCED_BASE is TR")
-        if o.CONSTRAINT != "none" and o.INIT == "CrossModal":
-            raise UserError(
-                f"TRAINER.ADAPTER.CONSTRAINT {o.CONSTRAINT}: CrossModal has rows of text, for which there is none; set it to none"
-            )
-        if o.CONSTRAINT != "none" and o.INIT.startswith(("ClipA", "TipA")):
-            print(f"TRAINER.ADAPTER.CONSTRAINT {o.CONSTRAINT} has no effect: INIT {o.INIT} learns no prototypes")
+        check_constraint(o.INIT, o.CONSTRAINT)
 
     @property
     def kind(self):
-        return self.options.INIT
+        return self.options.INIT.removesuffix(SEARCH)
 
     def build_learner(self, classnames):
         self.text_rows = self.base_text(classnames)  # [T, C, E]
         if self.kind == "TipA":  # no training but the step that the published code takes
             self.max_epoch = 1
+        elif self.options.INIT == f"TipA-f-{SEARCH}":
+            self.max_epoch = 20
+        return self.new_learner()
+
+    def new_learner(self):
         return AdapterLearner(self.text_rows.mean(dim=0), self.kind, max(len(self.dm.dataset.train_x), 1))
+
+    def grid(self):
+        return grid_of(self.options.INIT)
+
+    def begin(self, setting):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(max(self.cfg.SEED, 0))
+            self.learner = self.new_learner()
+        self.learner.setting.update({name: value for name, value in setting.items() if name != "lr"})
+        self.register_learner()
 
     # -- the support set -------------------------------------------------------------------------------------------------------
 
@@ -172,18 +233,13 @@ class ADAPTER(OnSupportRows, BaseText, PromptTrainer):
         words = words_of(self.options.CONSTRAINT)
         if not words or not self.learner.learns_prototypes:
             return
-        own = self.logits(features, self.prepare()).softmax(dim=1).gather(1, labels[:, None])[:, 0]
+        probability = self.logits(features, self.prepare()).softmax(dim=1)
         count = torch.bincount(labels, minlength=self.num_classes)
         if not count.all():
             name = self.dm.dataset.classnames[int(count.argmin())]
             raise UserError(f"the class {name!r} has no training image, so its weight in the constraint isn't defined")
-        mean = torch.zeros_like(self.learner.base_text_features[:, 0]).index_add_(0, labels, own.to(features)) / count
-        if "balanced" in words:
-            mean = torch.ones_like(mean)
-        else:
-            mean = mean * len(mean) / mean.sum() if "corrected" in words else mean
-            mean = mean.mean().expand_as(mean) if "constant" in words else mean
-        self._multipliers, self._penalty = mean.clone(), torch.zeros_like(mean)
+        mean = first_multipliers(probability.gather(1, labels[:, None])[:, 0], labels, count, words)
+        self._multipliers, self._penalty = mean, torch.zeros_like(mean)
         print(f"Multipliers of the constraint: from {mean.min():.3f} to {mean.max():.3f}, mean {mean.mean():.3f}")
 
     # -- what is computed ------------------------------------------------------------------------------------------------------
@@ -221,6 +277,8 @@ class ADAPTER(OnSupportRows, BaseText, PromptTrainer):
 
     def load_checkpoint_extras(self, extras):
         super().load_checkpoint_extras(extras)
+        chosen = self.selection or {}
+        self.learner.setting.update({name: chosen[name] for name in self.learner.setting.keys() & chosen.keys()})
         found = (extras.get(name) for name in ("multipliers", "penalty"))
         self._multipliers, self._penalty = (value if value is None else value.to(self.device) for value in found)
 

@@ -1,5 +1,6 @@
 """CLAP: what its options mean, what it trains on, other classes, published files, several support sets."""
 
+import json
 from collections import Counter
 
 import pytest
@@ -9,6 +10,7 @@ from dassl.utils import UserError
 from prompting import unit
 from tests.trainers.test_base_text import published
 from tests.trainers.test_trainers import METHODS
+from trainers.clap import grid_of
 
 STEM, INIT, CONSTRAINT = METHODS["ADAPTER"], "TRAINER.ADAPTER.INIT", "TRAINER.ADAPTER.CONSTRAINT"
 NONE, TWO = (CONSTRAINT, "none"), ("TRAINER.ADAPTER.VIEWS", 2)
@@ -121,3 +123,45 @@ def test_options_that_mean_nothing(pairs, words, make_trainer):
 def test_a_constraint_without_prototypes_is_said_to_have_no_effect(make_trainer, capsys):
     make_trainer("ADAPTER", STEM, INIT, "ClipA")
     assert "TRAINER.ADAPTER.CONSTRAINT l2 has no effect" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind, settings", [("TR", 15), ("TRenh", 15), ("ClipA", 12), ("TipA", 400), ("TipA-f-", 200)])
+def test_grids_are_those_of_the_repository(kind, settings):
+    grid = grid_of(f"{kind}_grid_search")
+    assert len(grid) == settings and not grid_of(kind)
+    assert grid[0] == {
+        "TR": {"alpha": 0.2, "lr": 0.1}, "TRenh": {"alpha": 0.2, "lr": 0.1}, "ClipA": {"lr": 0.1, "ratio": 0.2},
+        "TipA": {"alpha": 1.0, "beta": 1.0}, "TipA-f-": {"alpha": 1.0, "beta": 1.0, "lr": 0.1},
+    }[kind]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["TR", "ClipA", "TipA"])
+def test_a_search_takes_what_is_best_on_the_test_images_and_says_so(kind, make_trainer, tmp_path, capsys):
+    trainer = make_trainer("ADAPTER", STEM, INIT, f"{kind}_grid_search", *NONE, *TWO)
+    trainer.train()
+    out = capsys.readouterr().out
+    tried = [float(line.split(" at best ")[1].rstrip("%")) for line in out.split("\n") if " at best " in line]
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    stopped = out.count("for a value isn't finite")  # unit keys, but queries of length 7
+    assert len(tried) + stopped == len(grid_of(f"{kind}_grid_search")) and "chosen on the test images" in out
+    assert bool(stopped) == (kind == "TipA")
+    assert results["metrics"]["accuracy"] == pytest.approx(max(tried), abs=0.01)
+    assert results["selection"]["protocol"] == "published" and "10 test images" in results["selection"]["by"]
+    again = make_trainer("ADAPTER", STEM, INIT, f"{kind}_grid_search", *NONE, *TWO, out="again")
+    again.load_model(str(tmp_path / "run"), epoch=trainer.max_epoch)
+    images = torch.randn(3, 3, 32, 32)
+    assert again.learner.setting == trainer.learner.setting
+    assert torch.equal(trainer.model_inference(images), again.model_inference(images))
+    assert trainer.cfg.OPTIM.LR == 0.1
+
+
+def test_each_setting_of_a_search_is_a_training_of_its_own(make_trainer):
+    """The same as a run with that setting alone."""
+    search = make_trainer("ADAPTER", STEM, INIT, "TR_grid_search", *NONE, *TWO)
+    search.search([{"alpha": 0.2, "lr": 0.01}, {"alpha": 0.5, "lr": 0.1}])
+    search.begin({"alpha": 0.5})
+    for search.epoch in (0, 1):
+        search.train_rows()
+    alone = make_trainer("ADAPTER", STEM, INIT, "TR", *NONE, *TWO, "TEST.NO_TEST", True, out="alone")
+    alone.train()
+    assert torch.equal(search.learner.prototypes, alone.learner.prototypes)
