@@ -99,7 +99,7 @@ def _check_parts(path):
         with open(path, "rb") as file:
             check_archive(file)
     except Exception as e:  # damaged archives raise whatever their bytes happen to say
-        raise UserError(f"{path} is damaged: {first_line(e)}; fetch or write it again") from e
+        raise UserError(f"{path} is damaged, or not as PyTorch writes it: {first_line(e)}; fetch or write it again") from e
     return "the file itself"
 
 

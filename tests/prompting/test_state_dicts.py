@@ -45,6 +45,12 @@ def test_safetensors(convert, tiny_state, expected, tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(outputs(load_clip("ViT-B/16", str(path)))[:2], expected[:2], strict=True))
 
 
+def test_the_format_before_pytorch_1_6(tiny_state, expected, tmp_path):
+    torch.save({"model": tiny_state}, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    found = outputs(load_clip("ViT-B/16", str(tmp_path / "old.pth")))
+    assert all(torch.equal(a, b) for a, b in zip(found[:2], expected[:2], strict=True))
+
+
 def test_resnets_weights(tiny_rn_state, tmp_path):
     torch.save({"state_dict": prefixed("module.", tiny_rn_state)}, tmp_path / "rn.pt")
     torch.save(tiny_rn_state, tmp_path / "plain.pt")
