@@ -4,7 +4,7 @@ import torch
 
 from basics import UserError
 from dassl.utils import parallel
-from prompting import Plan, build_plan, context_programs, hard_programs
+from prompting import Plan, context_programs, hard_programs
 from prompting.insertions import NOTHING
 
 from .shares import SplitPlan
@@ -65,7 +65,8 @@ class TextSide:
     def _compile(self, programs, ragged=False, later=None):
         """Plan on this run's device, bucketed as suits it. UserError for programs of another tokenizer than the model's."""
         self.clip.tokenizer.check_programs(programs)
-        return build_plan(programs, PADDING_ALLOWANCE.get(self.device.type, 0), ragged, later).to(self.device)
+        plan = self.clip.text.compile(programs, PADDING_ALLOWANCE.get(self.device.type, 0), ragged, later)
+        return plan.to(self.device)
 
     def encode(self, plan, learned=None, raw=False, insertions=NOTHING):
         """Text features [G, C, E] of a plan, of length 1 unless ``raw``.

@@ -99,7 +99,8 @@ class PromptTrainer(TextSide, ImageSide, KeepsFeatures, Prediction, Building, Ch
 
     def logits(self, image_features: torch.Tensor, prepared: Any) -> torch.Tensor:
         """What ``encode_image`` gives [B, ...] and what ``prepare`` gave -> [B, C] logits."""
-        return self.clip.logit_scale * image_features @ prepared.t()
+        logits = self.clip.logit_scale * image_features @ prepared.t()
+        return logits + self.clip.logit_bias if self.clip.logit_bias else logits
 
     # -- one training step -----------------------------------------------------------------------------------------------------
 

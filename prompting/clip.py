@@ -31,7 +31,7 @@ from .image_tower import encode_tokens, is_vit
 from .insertions import NOTHING, Insertions
 from .state_dicts import fitted
 from .tokens import Tokenizer, tokenizer_of
-from .tower import TextTower, check_architecture
+from .tower import text_tower
 from .weights import OPENAI_CHECKSUMS, check_file, check_finite_weights, first_line, is_torchscript, read_clip, weights_in
 
 PRECISIONS = ("fp32", "fp16", "amp", "bf16")
@@ -42,8 +42,9 @@ class CLIP(nn.Module):
 
     Attributes:
         visual: open_clip's image encoder, [B, 3, R, R] -> [B, E].
-        text: TextTower.
+        text: TextTower, or PlainTower for other text towers than CLIP's.
         logit_scale: exp of CLIP's learned temperature, a float (100 for OpenAI's models).
+        logit_bias: SigLIP's, which is added to scaled cosines; 0 for others.
         image_size: R, pixels a side.
         embed_dim: E, width of the common space.
         width: D, width of the text transformer.
@@ -62,12 +63,14 @@ class CLIP(nn.Module):
         check_finite_weights(state, name)
         self.dtype = _compute_dtype(precision, torch.device(device))
         self.visual = model.visual
-        self.text = TextTower(model, name, tokenizer)
+        self.text = text_tower(model, name, tokenizer)
         self.tokenizer, self.activation = self.text.tokenizer, self.text.activation
         self.weights = {
             "state_sha256": state_hash(state), "activation": self.activation, "tokenizer": self.tokenizer.record()
         }  # fmt: skip
         self.logit_scale = math.exp(float(model.logit_scale.detach().flatten()[0]))
+        bias = getattr(model, "logit_bias", None)
+        self.logit_bias = 0.0 if bias is None else float(bias.detach().flatten()[0])
         size = model.visual.image_size
         self.image_size = size[0] if isinstance(size, (tuple, list)) else int(size)
         self.width = self.text.width
@@ -75,8 +78,7 @@ class CLIP(nn.Module):
         if self.dtype != torch.float32:
             _lower_precision(self, self.dtype)
         self.to(device).eval()
-        projection = self.text.text_projection
-        self.embed_dim = projection.out_features if isinstance(projection, nn.Linear) else projection.shape[1]
+        self.embed_dim = self.text.embed_dim
 
     def train(self, mode=True):
         """Stays in eval mode: batch-norm statistics and drop-out of a pre-trained CLIP never change."""
@@ -86,7 +88,7 @@ class CLIP(nn.Module):
         """Context in which both encoders compute in the chosen precision."""
         if self.dtype == torch.float32:
             return nullcontext()
-        return torch.autocast(self.text.positional_embedding.device.type, dtype=self.dtype)
+        return torch.autocast(self.text.token_embedding.weight.device.type, dtype=self.dtype)
 
     def encode_image(
         self, images: torch.Tensor, raw: bool = False, insertions: Insertions | None = None, checkpointing: bool = False
@@ -98,6 +100,7 @@ class CLIP(nn.Module):
         if insertions is None:
             with self.autocast():
                 features = self.visual(images)
+            features = features[0] if isinstance(features, tuple) else features  # CoCa's gives its tokens, too
         else:
             features = self.encode_patches(images, insertions, checkpointing).features
         return features if raw else unit(features)
@@ -162,7 +165,6 @@ def load_clip(name: str, path: str = "", precision: str = "fp32", device: Any = 
         raise UserError(f'unknown precision "{precision}"; choose one of {", ".join(PRECISIONS)}')
     backbone = backbone_of(name, path)
     path = path or backbone.file
-    check_architecture(backbone.config["text_cfg"], name)
     quick_gelu, said_by = _activation(backbone, path, activation)
     tokenizer = tokenizer_of(backbone)
     if path:

@@ -58,12 +58,11 @@ def template_features(clip, templates, classnames):
     import torch
 
     from .clip import unit
-    from .plan import build_plan
     from .soft import hard_programs
 
-    device = clip.text.positional_embedding.device
+    device = clip.text.token_embedding.weight.device
     with torch.no_grad():
-        plan = build_plan([hard_programs(t, classnames, clip.tokenizer) for t in templates]).to(device)
+        plan = clip.text.compile([hard_programs(t, classnames, clip.tokenizer) for t in templates]).to(device)
         return unit(clip.encode_text(plan).mean(dim=1)).cpu().numpy()
 
 

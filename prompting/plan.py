@@ -68,6 +68,7 @@ class Plan:
     order: torch.Tensor  # [G, C] where program (g, c) stands in `readout`; 0 where group g has no program c
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     later: dict = field(default_factory=dict)  # {layer: Plan}, whose token_ids are rows of the packed matrix before it
+    filled: tuple = ()  # (length, token id): each program is filled up, and all are laid out one after the other
     ragged: bool = False  # groups may have fewer programs, and programs refer to a part of the learned vectors
     _tiles: dict = field(default_factory=dict, repr=False)
     kept: dict = field(default_factory=dict, repr=False)  # {layer: (marks, packed tokens before it)}, the text tower's
@@ -119,11 +120,12 @@ class Plan:
         """
         if copies not in self._tiles:
             later = {layer: _repeated(plan.programs, copies, plan.num_learned) for layer, plan in self.later.items()}
-            self._tiles[copies] = build_plan(_repeated(self.programs, copies, num_learned), 0, True, later).to(self.device)
+            repeated = _repeated(self.programs, copies, num_learned)
+            self._tiles[copies] = build_plan(repeated, 0, True, later, self.filled).to(self.device)
         return self._tiles[copies]
 
 
-def build_plan(programs, padding_allowance=0, ragged=False, later=None):
+def build_plan(programs, padding_allowance=0, ragged=False, later=None, filled=()):
     """Compile programs into a Plan.
 
     Args:
@@ -132,6 +134,8 @@ def build_plan(programs, padding_allowance=0, ragged=False, later=None):
             tokens per merge. 0 pads nothing (best on a CPU, where tokens are what costs); on a GPU fewer, larger kernels win.
         ragged: groups may have fewer programs than the longest; their features after their own are another program's.
         later: {layer: [G][C] later programs}, for layers from which on the prompts have other rows.
+        filled: (length, token id) for a tower that isn't causal: nothing is shared, and each program, which needs no start
+            token then, is filled up to that length.
 
     Returns:
         Plan on the CPU.
@@ -142,6 +146,8 @@ def build_plan(programs, padding_allowance=0, ragged=False, later=None):
     """
     if not ragged and len(set(map(len, programs))) > 1:
         raise ValueError(f"groups of {', '.join(map(str, map(len, programs)))} programs: all must have the same classes")
+    if filled:
+        return _filled(programs, *filled, ragged)
     plan, row_at = _layout(programs, padding_allowance)
     plan.ragged, before = ragged, programs
     for layer, those in sorted((later or {}).items()):
@@ -159,6 +165,22 @@ def build_plan(programs, padding_allowance=0, ragged=False, later=None):
         plan.later[layer] = replace(stage, programs=those, ragged=ragged)
         before = those
     return plan
+
+
+def _filled(programs, length, pad, ragged):
+    """Plan whose index is [G * C * length]: every program by itself, filled up with token ``pad``."""
+    flat = [program for group in programs for program in group]
+    token_ids = sorted({pad} | {row for program in flat for row in program if row >= 0})
+    row_of = {t: i for i, t in enumerate(token_ids)}
+    rows = [[*program, *[pad] * (length - len(program))] for program in flat]
+    index = [row_of[row] if row >= 0 else len(token_ids) - 1 - row for program in rows for row in program]
+    first = [sum(map(len, programs[:g])) for g in range(len(programs))]
+    classes = max(map(len, programs))
+    order = [[at + c if c < len(group) else 0 for c in range(classes)] for at, group in zip(first, programs)]
+    as_long = lambda values: torch.tensor(values, dtype=torch.long)  # noqa: E731
+    position, ends = list(range(length)) * len(flat), [i * length + len(program) - 1 for i, program in enumerate(flat)]
+    parts = (as_long(token_ids), as_long(index), as_long(position), 0, [], as_long(ends), torch.tensor(order))
+    return Plan(programs, *parts, ragged=ragged, filled=(length, pad))
 
 
 def _layout(programs, padding_allowance):

@@ -16,6 +16,8 @@ from basics import UserError
 from .blocks import Block, is_clips
 from .insertions import NOTHING
 from .packed_attention import PackedAttention
+from .plain_tower import PlainTower
+from .plan import build_plan
 from .reference import encode_reference
 from .tokens import clip_tokenizer
 
@@ -37,32 +39,21 @@ class _QuickGELU(torch.autograd.Function):
         return (1 - s).mul_(x).mul_(1.702).add_(1).mul_(s).mul_(grad)
 
 
-def _check_is_clips(text, name):
-    """UserError unless a text tower is built as CLIP's."""
+def has_clips_text(text):
+    """Whether a text tower is built as CLIP's: causal, read at the end token, of open_clip's plain blocks."""
     pool = getattr(text, "text_pool_type", getattr(text, "pool_type", None))
     block = text.transformer.resblocks[0] if hasattr(getattr(text, "transformer", None), "resblocks") else None
-    if (
-        pool not in ("argmax", "eos")
-        or getattr(text, "attn_mask", None) is None
-        or not is_clips(block)
-        or getattr(text, "cls_emb", None) is not None
-    ):
-        raise _not_clips(name)
-
-
-def check_architecture(text_cfg, name):
-    """UserError for the ``text_cfg`` of a text tower that is built otherwise than CLIP's, before there are weights."""
-    pool = text_cfg.get("pool_type", "argmax")
-    other = ("hf_model_name", "no_causal_mask", "embed_cls")
-    if pool not in ("argmax", "eos") or any(text_cfg.get(key) for key in other):
-        raise _not_clips(name)
-
-
-def _not_clips(name):
-    return UserError(
-        f"{name}: prompt learning here needs CLIP's text transformer (causal, read at the end token); "
-        "this model's text tower is built otherwise. Choose a CLIP backbone such as ViT-B/16 or RN50."
+    return (
+        pool in ("argmax", "eos")
+        and getattr(text, "attn_mask", None) is not None
+        and is_clips(block)
+        and getattr(text, "cls_emb", None) is None
     )
+
+
+def text_tower(model, name="this backbone", tokenizer=None):
+    """``TextTower`` of an open_clip model whose text tower is CLIP's, else ``PlainTower``; arguments and errors as theirs."""
+    return (TextTower if has_clips_text(getattr(model, "text", model)) else PlainTower)(model, name, tokenizer)
 
 
 def _check_tokenizer(text, tokenizer, name):
@@ -107,12 +98,15 @@ class TextTower(PackedAttention, nn.Module):
     def __init__(self, model, name="this backbone", tokenizer=None):
         super().__init__()
         text = getattr(model, "text", model)
-        _check_is_clips(text, name)
+        if not has_clips_text(text):
+            raise UserError(f"{name}: its text tower isn't CLIP's (causal, read at the end token)")
         self.token_embedding = text.token_embedding
         self.positional_embedding = text.positional_embedding  # [77, D]
         self.blocks = text.transformer.resblocks
         self.ln_final = text.ln_final
         self.text_projection = text.text_projection  # [D, E]
+        linear = isinstance(self.text_projection, nn.Linear)
+        self.embed_dim = self.text_projection.out_features if linear else self.text_projection.shape[1]
         self.width = self.positional_embedding.shape[1]
         self.context_length = self.positional_embedding.shape[0]
         self.heads = Block(self.blocks[0]).heads
@@ -120,6 +114,8 @@ class TextTower(PackedAttention, nn.Module):
         self.activation = "quick_gelu" if self._quick else "gelu"
         self.tokenizer = (tokenizer or clip_tokenizer()).for_context(self.context_length)
         _check_tokenizer(text, self.tokenizer, name)
+
+    compile = staticmethod(build_plan)  # programs -> Plan
 
     def embed(self, token_ids):
         """Token embeddings [..., D] of BPE ids, without positions."""
