@@ -51,7 +51,7 @@ class Moments:
 
         self.before(torch.optim.SGD, "step", "step")
         self.before(Classification, "process", "test batch")
-        self.before(checkpoint.shutil, "rmtree", "clearing up")
+        self.before(checkpoint.os, "rmdir", "clearing up")
         self.before(checkpoint.os, "unlink", "clearing up")
         self.around_rename(files)
         self.halfway(torch, "save", "half a checkpoint", lambda args: args[1])

@@ -30,7 +30,7 @@ METHODS = {
     "KgCoOp": ("KgCoOp", "vit_b16_ep100_ctxv1", (), ()),
     "ProGrad": ("ProGrad", "vit_b16_ep100", (), ()),
     "MoCoOp": ("MoCoOp", "vit_b16", (), ()),
-    "MoCoOp, released recipe": ("MoCoOp", "vit_b16_ep50_released", (), ()),
+    "MoCoOp, released recipe": ("MoCoOp", "vit_b16_ep50_released", (), ("OPTIM.WARMUP_EPOCH", "1")),
 }
 
 
@@ -57,15 +57,30 @@ def copy_data(source, target):
     return target
 
 
+def set_threads(number):
+    """In a run's process: the number of threads that it computes with."""
+    import torch
+
+    torch.set_num_threads(number)
+
+
+def section_of(method):
+    """The section of cfg.TRAINER that the method of METHODS reads."""
+    import trainers  # noqa: F401  (registers)
+    from dassl.engine import TRAINER_REGISTRY
+
+    return TRAINER_REGISTRY.get(METHODS.get(method, (method,))[0]).section
+
+
 def command(method, data, out, *pairs):
-    """Arguments of train.py for one of METHODS, or for another method of ours with its first configuration file."""
+    """Arguments of train.py for one of METHODS, or for another method of ours with the file that its tests take."""
     if method in METHODS:
         trainer, stem, options, own = METHODS[method]
     else:
         from tests.trainers.conftest import TINY
+        from tests.trainers.test_trainers import METHODS as FILES
 
-        files = (PROJECT / "configs" / "trainers" / method).glob("vit_b16*.yaml")
-        trainer, stem, options, own = method, min(file.stem for file in files), (), map(str, TINY.get(method, ()))
+        trainer, stem, options, own = method, FILES[method], (), map(str, TINY.get(method, ()))
     return [
         "--root", str(data), "--seed", "1", "--trainer", trainer, "--output-dir", str(out),
         "--config-file", str(PROJECT / "configs" / "trainers" / trainer / f"{stem}.yaml"), *options,
@@ -160,7 +175,7 @@ def outcome(out):
     results = json.loads((out / "results.json").read_text())
     found = {key: results[key] for key in ("status", "metrics", "classnames", "data_hash", "num", "epochs", "config")}
     del found["config"]["OUTPUT_DIR"], found["config"]["DATASET"], found["config"]["MODEL"]  # other folders
-    del found["config"]["DATALOADER"]  # by which no number may change
+    del found["config"]["DATALOADER"], found["config"]["TRAINER"]["CACHE_VIEWS"]  # by which no number may change
     for file in sorted(out.glob("*/model*.pth.tar*")):
         checkpoint = load_checkpoint(str(file))
         checkpoint.pop("train_seconds")
@@ -168,8 +183,8 @@ def outcome(out):
     return found
 
 
-def differences(a, b, place=""):
-    """Places where two nested values differ, bit for bit."""
+def differences(a, b, place="", tolerance=0.0):
+    """Places where two nested values differ: bit for bit, or in floats by more than ``tolerance`` (of entries above 1)."""
     import torch
 
     if type(a) is not type(b):
@@ -177,13 +192,17 @@ def differences(a, b, place=""):
     if isinstance(a, dict):
         if a.keys() != b.keys():
             return [f"{place}: {sorted(map(str, a.keys() ^ b.keys()))}"]
-        return [d for key in a for d in differences(a[key], b[key], f"{place}/{key}")]
+        return [d for key in a for d in differences(a[key], b[key], f"{place}/{key}", tolerance)]
     if isinstance(a, (list, tuple)):
         if len(a) != len(b):
             return [place]
-        return [d for i, (x, y) in enumerate(zip(a, b)) for d in differences(x, y, f"{place}/{i}")]
+        return [d for i, (x, y) in enumerate(zip(a, b)) for d in differences(x, y, f"{place}/{i}", tolerance)]
     if isinstance(a, torch.Tensor):
+        if tolerance and a.is_floating_point() and a.shape == b.shape and a.dtype == b.dtype and a.numel():
+            return [] if (a - b).abs().max() <= tolerance * max(1.0, a.abs().max()) else [place]
         return [] if a.dtype == b.dtype and torch.equal(a, b) else [place]
+    if tolerance and isinstance(a, float):
+        return [] if a == b or abs(a - b) <= tolerance * max(1.0, abs(a)) else [place]
     return [] if a == b or (a != a and b != b) else [place]
 
 
