@@ -43,7 +43,7 @@ def remove_parts(folder: str | os.PathLike, older_than: float = 0.0) -> None:
         older_than: seconds since they were last written; younger ones may be another process'.
     """
     with contextlib.suppress(OSError):
-        for entry in os.scandir(folder):
+        for entry in os.scandir(os.fspath(folder)):
             with contextlib.suppress(OSError):
                 is_part = entry.name.startswith(".") and entry.name.endswith(PART_SUFFIX)
                 if is_part and time.time() - entry.stat().st_mtime >= older_than:
@@ -83,8 +83,8 @@ def atomic_path(fpath: str | os.PathLike) -> Iterator[str]:
 @contextlib.contextmanager
 def atomic_write(fpath: str | os.PathLike, mode: str = "wb") -> Iterator[IO[Any]]:
     """Open a file that takes the place of ``fpath`` as ``atomic_path`` says; text is UTF-8."""
-    text = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace"}  # names of files needn't be UTF-8
-    with atomic_path(fpath) as tmp, open(tmp, mode, **text) as file:
+    encoding, errors = (None, None) if "b" in mode else ("utf-8", "backslashreplace")  # names of files needn't be UTF-8
+    with atomic_path(fpath) as tmp, open(tmp, mode, encoding=encoding, errors=errors) as file:
         yield file
 
 

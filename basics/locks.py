@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 import weakref
+from typing import IO
 
 from .errors import UserError
 from .files import PART_SUFFIX, mkdir_if_missing
@@ -25,7 +26,7 @@ LOCK, LEASE = ".lock", ".lease"
 RENEWED_EVERY = 30.0  # seconds
 VOID_AFTER = 300.0  # seconds
 _HELD_BY_ANOTHER = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES}
-_held = weakref.WeakSet()
+_held: weakref.WeakSet[IO[str]] = weakref.WeakSet()
 
 
 class Lock:
