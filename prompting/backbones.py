@@ -94,6 +94,8 @@ def backbone_of(name: str, path: str = "") -> Backbone:
     from open_clip.pretrained import get_pretrained_cfg
 
     config = get_model_config(model)
+    if "vision_cfg" not in config:  # open_clip 4 has models of sound
+        raise UserError(f"{name}: {model} has no image encoder of CLIP's kind; choose a CLIP backbone such as ViT-B/16 or RN50")
     size = config["vision_cfg"].get("image_size", 224)
     if tag:
         entry, where = get_pretrained_cfg(model, tag), "OpenAI" if name in OPENAI_NAMES else f"open_clip's entry {model}/{tag}"

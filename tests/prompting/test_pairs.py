@@ -51,7 +51,7 @@ def simulated(monkeypatch, tmp_path):
 
     def shallow(name):
         config = config_of(name)
-        for part in (config["text_cfg"], config["vision_cfg"]) if config else ():
+        for part in (config["text_cfg"], config.get("vision_cfg", {})) if config else ():
             if "layers" in part:
                 part["layers"] = [1] * 4 if isinstance(part["layers"], list) else 1
         return config
