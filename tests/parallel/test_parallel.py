@@ -15,6 +15,8 @@ from tests.cli.conftest import arguments, miniature  # noqa: F401
 from tests.parallel import job
 from tests.trainers.conftest import image_root, tiny_weights  # noqa: F401
 
+pytestmark = pytest.mark.timeout(900)  # the first test waits for the runs of all methods
+
 
 def free_port():
     with socket.socket() as free:

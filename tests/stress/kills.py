@@ -29,8 +29,8 @@ from tests.stress import moments, world
 KILLED = -signal.SIGKILL
 AGAIN = 0.25  # share of the resumed runs that are killed once more
 LATER = ("PromptSRC", "TwoSFS", "TaskRes")  # with a state of their own beside the learner
-# where the number of threads has changed; of a value's largest entry if that is above 1. Undisturbed runs with one and two threads
-# differ, too: MoCoOp's released recipe by more than 1e-3 in a momentum, CoOp by less than 1e-5.
+# Where the number of threads has changed; of a value's largest entry if that is above 1. Undisturbed runs with one thread and
+# with two differ, too: MoCoOp's released recipe by more than 1e-3 in a momentum, CoOp by less than 1e-5.
 CLOSE = 1e-2
 
 
