@@ -4,7 +4,7 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: help venv demo test test-lowest test-newest lint stress smoke clean
+.PHONY: help venv demo test test-hf test-lowest test-newest lint stress smoke clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## */\t/' | expand -t 16
@@ -29,6 +29,10 @@ test-lowest:  ## all tests with the lowest versions that pyproject.toml allows, 
 test-newest:  ## all tests with the newest versions that it allows, in a new .venv-newest
 	rm -rf .venv-newest
 	$(MAKE) test VENV=.venv-newest
+
+test-hf: $(STAMP)  ## tests of Hugging Face's text towers, with transformers in build/hf
+	$(PY) -m pip install --quiet --disable-pip-version-check --upgrade --target build/hf transformers
+	PYTHONPATH=build/hf OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(PY) -m pytest -q tests/prompting/test_plain_tower.py tests/trainers/test_text_towers.py
 
 lint: $(STAMP)  ## rules and format of the code, types at public seams, who imports whom
 	$(VENV)/bin/ruff check .
