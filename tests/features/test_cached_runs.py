@@ -94,7 +94,7 @@ def test_validation_after_every_epoch_reads_each_image_once(cached, images_read)
 
 @pytest.mark.parametrize("pairs", [
     ("SEED", 2), ("DATALOADER.TRAIN_X.BATCH_SIZE", 5), ("INPUT.RRCROP_SCALE", (0.5, 1.0)),
-    ("INPUT.INTERPOLATION", "bilinear"),
+    ("INPUT.INTERPOLATION", "bilinear", "INPUT.PREPROCESS", "yaml"),
     ("DATASET.SUBSAMPLE_CLASSES", "new"), ("TRAINER.COOP.PREC", "bf16"),
 ])  # fmt: skip
 def test_what_would_change_the_features_is_another_entry(pairs, cached, images_read):
