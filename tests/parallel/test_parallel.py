@@ -47,7 +47,7 @@ def both(image_root, tiny_weights, tmp_path_factory):  # noqa: F811
     two = pair(job.__file__, folder)
     one = job.run(json.loads((folder / "job.json").read_text()), folder / "one")
     for process in two:
-        _, errors = process.communicate(timeout=300)
+        _, errors = process.communicate(timeout=800)
         assert process.returncode == 0, errors
     return one, [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
 
