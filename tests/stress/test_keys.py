@@ -98,7 +98,16 @@ COMPANIONS = {
 }
 SECTIONS = trainers.readers()
 # keys of which an allowed value takes hours, or that name the run itself
-NOT_RUN = ("OUTPUT_DIR", "RESUME", "DATASET.ROOT", "TRAINER.NAME", "OPTIM.MAX_EPOCH", "DATALOADER.NUM_WORKERS", "ITERS_PER_SHOT")
+NOT_RUN = (
+    "OUTPUT_DIR",
+    "RESUME",
+    "DATASET.ROOT",
+    "TRAINER.NAME",
+    "OPTIM.MAX_EPOCH",
+    "DATALOADER.NUM_WORKERS",
+    "ITERS_PER_SHOT",
+    "VIEWS",
+)
 
 
 def edges(known):
