@@ -40,7 +40,7 @@ lint: $(STAMP)  ## rules and format of the code, types at public seams, who impo
 	$(VENV)/bin/mypy
 	$(PY) -m pytest -q tests/house
 
-stress: $(STAMP)  ## kills, every fault, 20,000 fuzz inputs, hostile servers, leases, with what each said (docs/reliability.md); an hour
+stress: $(STAMP)  ## kills, every fault, 20,000 fuzz inputs, hostile servers, leases, with what each said (docs/reliability.md)
 	OMP_NUM_THREADS=1 $(PY) -m tests.stress.kills --kills 100
 	OMP_NUM_THREADS=1 $(PY) -m tests.stress.kills --kills 1000 --changes --seed 1 --seconds 7200
 	OMP_NUM_THREADS=1 $(PY) -m pytest -q --stress --durations=0 tests/stress tests/basics/test_locks.py tests/datasets/test_dataset_fetch.py

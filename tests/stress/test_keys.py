@@ -105,8 +105,8 @@ NOT_RUN = (
     "TRAINER.NAME",
     "OPTIM.MAX_EPOCH",
     "DATALOADER.NUM_WORKERS",
-    "ITERS_PER_SHOT",
-    "VIEWS",
+    ".ITERS_PER_SHOT",
+    ".VIEWS",
 )
 
 
