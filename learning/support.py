@@ -8,6 +8,7 @@ import torch
 from basics import UserError
 from dassl.data import build_data_loader, set_loader_epoch
 from dassl.data.transforms import build_transform
+from dassl.engine.run_folder import TRAINING
 from dassl.evaluation import check_finite
 from dassl.utils import hash_seed, parallel
 from prompting import SELECTED_TEMPLATES, unit
@@ -132,6 +133,17 @@ class FrozenFeatures(RawFeatures):
         return {**super().results_extras(), **({"selection": self.selection} if self.selection else {})}
 
 
+def run_at_once(trainer, fit):
+    """A whole run whose training is one call of ``fit``: fit, save, evaluate. Interrupted, it starts anew."""
+    trainer._trained = True
+    trainer.claim(TRAINING)
+    start = time.monotonic()
+    fit()
+    trainer._train_seconds += time.monotonic() - start
+    trainer.save_model(trainer.max_epoch - 1, trainer.output_dir)
+    trainer.test()
+
+
 class WithoutEpochs:
     """Part of methods that are fitted at once, by ``fit()``, before PromptTrainer among a class's bases.
 
@@ -140,10 +152,4 @@ class WithoutEpochs:
 
     def train(self):
         """Fit, save, evaluate."""
-        self._trained = True
-        self.claim("training run")
-        start = time.monotonic()
-        self.fit()
-        self._train_seconds += time.monotonic() - start
-        self.save_model(self.max_epoch - 1, self.output_dir)
-        self.test()
+        run_at_once(self, self.fit)
