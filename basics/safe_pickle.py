@@ -216,7 +216,8 @@ def reading(path, kind, refusal):
         except RefusedPickle as e:
             raise UserError(f"{path}: refused, because {refusal.format(e)}") from e
         except Exception as e:  # damaged files raise whatever their bytes happen to say
-            reason = str(e).strip().partition("\n")[0][:200] or type(e).__name__
+            text = str(e).strip().partition("\n")[0][:200]
+            reason = text if text and not isinstance(e, LookupError) else f"{type(e).__name__} while reading it"
             raise DamagedFileError(f"{path}: truncated or damaged, or not {kind} ({reason})") from e
 
 

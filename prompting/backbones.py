@@ -165,8 +165,8 @@ def resolve(name: str, with_file: bool = False) -> tuple[str, str]:
         arch = model if model in open_clip.list_models() else name
         tags = [t for m, t in open_clip.list_pretrained() if m == arch]
         raise UserError(
-            f'backbone "{name}": open_clip\'s {arch} needs one of its pre-trained weights, e.g. "{arch}/{tags[0]}" '
-            f"(it has: {', '.join(tags)}), or a file of weights (MODEL.BACKBONE.PATH)"
+            f'backbone "{name}": open_clip\'s {arch} needs one of its pre-trained weights, e.g. "{arch}/{tags[0]}"'
+            f"{nearest(tag, tags)} (it has: {', '.join(tags)}), or a file of weights (MODEL.BACKBONE.PATH)"
             if tags
             else f'backbone "{name}": open_clip has no weights for {arch}; give a file of weights (MODEL.BACKBONE.PATH)'
         )

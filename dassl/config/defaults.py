@@ -89,8 +89,8 @@ def _input():
             choices=("check", "model", "yaml"),
         ),
         RESIZE_MODE=key(
-            "shortest", "how an evaluated image is brought to SIZE: its shortest edge, and its middle is cut out; squash: both "
-            "edges, whatever its shape; its longest edge, and black is added",
+            "shortest", "how an evaluated image is brought to SIZE. shortest: by its shortest edge, and the middle is cut out; "
+            "squash: by both edges, whatever its shape; longest: by its longest edge, and black is added",
             choices=("shortest", "squash", "longest"),
         ),
         EXIF_ORIENTATION=key(
