@@ -34,7 +34,13 @@ NOT_DECIDING = {  # setting: why another value of it leaves the numbers as they 
 }
 FILES = ("MODEL.INIT_WEIGHTS", "TRAINER.MOCOOP.TEMPLATES")  # of those: paths of files whose contents decide
 EPOCHS = "OPTIM.MAX_EPOCH"
-LATER = {"INPUT.RESIZE_MODE": "shortest"}
+LATER = {  # a setting of old: {settings that came later beside it: their only value until then}
+    "INPUT.SIZE": {"INPUT.RESIZE_MODE": "shortest"},
+    "TRAINER.MOCOOP.TOP_K": {
+        "TRAINER.MOCOOP.ROUTER_TAU": 1, "TRAINER.MOCOOP.ROUTER_CENTRE": False, "TRAINER.MOCOOP.ROUTER_HIDDEN": 0,
+        "TRAINER.MOCOOP.BALANCE_LOSS": "none",
+    },
+}  # fmt: skip
 PROJECT = Path(__file__).resolve().parents[1]
 SHOWN = 20  # differences that a message names
 
@@ -55,7 +61,8 @@ def flatten(config, prefix=""):
 
 def completed(identity):
     """An identity with the settings that were not there when it was recorded: their only value then."""
-    return {**LATER, **identity} if "INPUT.SIZE" in identity else identity
+    later = {name: value for old, values in LATER.items() if old in identity for name, value in values.items()}
+    return {**later, **identity}
 
 
 def deciding(config):

@@ -16,13 +16,13 @@ from learning import ImageLearning
 from prompting import soft_parts, word_parts
 
 from . import losses, parts
-from .experts import Experts
+from .router import Routed
 from .routing import RouterUse, TrainingEntropies
 from .routing import lines as routing_lines
 
 
 @TRAINER_REGISTRY.register()
-class MoCoOp(Experts):
+class MoCoOp(Routed):
     """Classification loss + λ1 · router loss + λ2 · text loss (Eq. 10) on a top-k mixture of soft prompts."""
 
     section = "MOCOOP"
@@ -67,7 +67,7 @@ class MoCoOp(Experts):
         self._targets = None  # hard features, computed when training first asks for them
         self.class_plan = self.experts_plan([(self.dm.dataset.classnames, o.FULL_STOP)])
         blocks = self.clip.image_blocks if o.TUNE_LAYERNORM else []
-        return parts.MixtureLearner(self.clip.text.embed(flat), len(groups), self.clip.embed_dim, o.CORRECTION, blocks)
+        return parts.MixtureLearner(self.clip.text.embed(flat), len(groups), self.clip.embed_dim, o, blocks)
 
     def param_groups(self):
         norms = list(self.learner.norms.parameters())
@@ -105,14 +105,9 @@ class MoCoOp(Experts):
         logits = self.logits(image_features, (class_features, losses.gram(class_features), None))
         terms = {"loss_cls": F.cross_entropy(logits, labels)}
         total = terms["loss_cls"]
-        if o.ROUTER_LOSS != "none":
-            if o.ROUTER_TARGET == "group":
-                target = losses.group_target(image_features.detach(), targets.means)
-            else:
-                target = losses.true_class_target(image_features, targets.prototypes, targets.seen[labels])
-            self.entropies.add(scores, target, new_epoch=self.batch_idx == 0)
-            terms["loss_router"] = losses.router_loss(scores, target, o.ROUTER_LOSS)
-            total = total + o.LAMBDA_ROUTER * terms["loss_router"]
+        routed, found = self.router_terms(scores, image_features, labels)
+        terms.update(found)
+        total = total + routed
         if o.TEXT_LOSS != "none":
             if o.TEXT_LOSS == "templates":
                 terms["loss_text"] = losses.text_loss_templates(text_features, targets.hard, o.TAU or 1.0)

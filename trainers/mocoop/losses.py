@@ -37,9 +37,22 @@ def mixture_cosine(image_features, features, weights, gram_matrix=None):
     return dot * squared.clamp_min(1e-12).rsqrt()
 
 
-def group_target(image_features, group_features):
-    """Eq. 4-6: softmax over groups of the cosine of the image to the group's mean feature: [B, E], [G, E] -> [B, G]."""
-    return (image_features @ group_features.t()).softmax(dim=-1)
+def group_target(image_features, group_features, tau=1.0, centre=None):
+    """Eq. 4-6: softmax over groups of the cosine of the image to the group's mean feature.
+
+    Args:
+        image_features: [B, E], unit length.
+        group_features: [G, E], unit length.
+        tau: temperature (the paper has none: 1).
+        centre: [G] subtracted from each image's cosines, or None.
+
+    Returns:
+        [B, G].
+    """
+    cosine = image_features @ group_features.t()
+    if centre is not None:
+        cosine = cosine - centre
+    return (cosine / tau if tau != 1 else cosine).softmax(dim=-1)
 
 
 def true_class_target(image_features, prototypes, labels, bonus=10.0):
@@ -64,6 +77,21 @@ def router_loss(scores, target, kind):
     if kind == "mse":
         return F.mse_loss(scores.softmax(dim=-1), target)
     return F.cross_entropy(scores, target)
+
+
+def balance_loss(scores, k, kind):
+    """How unevenly a batch's images use the experts: router scores [B, G] -> a number; gradient by way of the probabilities.
+
+    ``switch``: G · Σ_g f_g P_g, f_g the share of the images' k choices that went to expert g, P_g the mean of its probability in
+    the softmax over all (Fedus et al. 2022, Eq. 4-6, where k is 1); 1 where both are even. ``importance``: the squared
+    coefficient of variation, over experts, of the sum of their mixing weights (Shazeer et al. 2017, Eq. 6-7, with the variance
+    over n); 0 where all are used alike.
+    """
+    if kind == "importance":
+        importance = top_k_weights(scores, k).sum(dim=0)  # [G]
+        return importance.var(correction=0) / importance.mean().square()
+    chosen = torch.zeros_like(scores).scatter(-1, scores.topk(k, dim=-1).indices, 1.0)  # [B, G]
+    return scores.shape[1] * (chosen.mean(dim=0) / k * scores.softmax(dim=-1).mean(dim=0)).sum()
 
 
 def text_loss_templates(features, hard_features, tau):

@@ -36,6 +36,19 @@ def extend_cfg(cfg):
         ROUTER_TARGET=key(
             "group", "group (Eq. 4-6); true_class (+ 10 on the two best, not detached)", choices=("group", "true_class")
         ),
+        ROUTER_TAU=key(
+            1.0, "temperature of the router's target: cosines are divided by it (group alone; the paper has none)", above=0.0,
+            high=1e6,
+        ),
+        ROUTER_CENTRE=key(
+            False, "cosines of the router's target less each group's mean over the training images (group alone)", binds=True
+        ),
+        ROUTER_HIDDEN=key(0, "width of the router's hidden layer (ReLU); 0: the router is linear", low=0, high=65536, binds=True),
+        BALANCE_LOSS=key(
+            "none", "load balancing: switch (Switch Transformer, Eq. 4), importance (Shazeer et al. 2017, Eq. 6-7), none",
+            choices=("none", "switch", "importance"),
+        ),
+        LAMBDA_BALANCE=key(0.01, "weight of the balancing loss", **weight),
         TEXT_LOSS=key(
             "templates", "templates (Eq. 8-9), prototype (one feature a group), none", choices=("templates", "prototype", "none")
         ),
@@ -54,21 +67,30 @@ def extend_cfg(cfg):
     )  # fmt: skip
 
 
+def build_router(embed_dim, num_experts, hidden):
+    """Image features [B, E] -> expert scores [B, G]: one linear layer, or two with a ReLU between them."""
+    if not hidden:
+        return nn.Linear(embed_dim, num_experts)
+    return nn.Sequential(nn.Linear(embed_dim, hidden), nn.ReLU(), nn.Linear(hidden, num_experts))
+
+
 class MixtureLearner(nn.Module):
     """What MoCoOp learns.
 
     Attributes:
         ctx: [N, D] context vectors of all experts, one after the other.
-        router: linear, image feature [B, E] -> expert scores [B, G].
+        router: image feature [B, E] -> expert scores [B, G].
+        router_centre: [G], each group's mean cosine over the training images (ROUTER_CENTRE), a buffer; or None.
         correction: [1, E], added to every text feature (released recipe), or None.
         norms: ln_1 and ln_2 of the image encoder's blocks (released recipe), shared with CLIP; or an empty list.
     """
 
-    def __init__(self, ctx, num_experts, embed_dim, correction, blocks):
+    def __init__(self, ctx, num_experts, embed_dim, options, blocks):
         super().__init__()
         self.ctx = nn.Parameter(ctx.detach().float().clone())
-        self.router = nn.Linear(embed_dim, num_experts)
-        self.correction = nn.Parameter(torch.zeros(1, embed_dim)) if correction else None
+        self.router = build_router(embed_dim, num_experts, options.ROUTER_HIDDEN)
+        self.register_buffer("router_centre", torch.zeros(num_experts) if options.ROUTER_CENTRE else None)
+        self.correction = nn.Parameter(torch.zeros(1, embed_dim)) if options.CORRECTION else None
         self.norms = nn.ModuleList(nn.ModuleDict({"ln_1": b.ln_1, "ln_2": b.ln_2}) for b in blocks)
         self.norms.requires_grad_(True)
 
