@@ -9,7 +9,7 @@ class Cell:
 
     ours: mean over seeds, None if no run is finished. std: over n, None for one value or where it has no meaning.
     seeds: how many runs are in the mean. wanted: how many should be. paper: as printed, or None. notes: on the print.
-    marks: how runs depart from the recipe. sources: the runs' Source, those that don't count too.
+    marks: how runs depart from the recipe. sources: the runs' Source, those that don't count too. digits: behind the point.
     """
 
     ours: float | None = None
@@ -20,6 +20,7 @@ class Cell:
     notes: tuple = ()
     marks: tuple = ()
     sources: tuple = ()
+    digits: int = 2
 
     @property
     def difference(self):

@@ -13,6 +13,7 @@ from reproduce import recipes
 from reproduce.kinds import Ablation, BaseToNew, Experiment, FewShot, Generalisation, Routes, Sweep, Timed, Transfer, ZeroShot
 from reproduce.paper import ELEVEN, FOUR
 from reproduce.runs import Run
+from reproduce.study import Study
 
 VARIANTS_OF_IMAGENET = ("imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r")
 RECIPES = ("paper", "released")
@@ -69,6 +70,23 @@ LADDER = (
     Row("+ L_router", switches=("TEXT_LOSS", "none")),
     Row("+ L_text"),
 )
+ROUTER = ("TEXT_LOSS", "none")  # MoCoOp without its text loss: what the study's rows of routing start from
+ROUTES = (*ROUTER, "ROUTER_TAU", "0.02", "ROUTER_CENTRE", "True")  # 0.02: chosen by the target's entropy, before any accuracy
+VARIANTS = (
+    Row("CLIP", "ZeroshotCLIP"),
+    Row("CoOp", "CoOp"),
+    Row("CoOp at τ 0.07", "CoOp", ("TRAINER.COOP.TAU", "0.07")),
+    Row("MoCoOp, paper"),
+    Row("CLIP's τ", switches=("TAU", "0.0")),
+    Row("λ2 = 0.6", switches=("LAMBDA_TEXT", "0.6")),
+    Row("no L_text", switches=ROUTER),
+    Row("no L_text, target τ", switches=(*ROUTER, "ROUTER_TAU", "0.02")),
+    Row("routed", switches=ROUTES),
+    Row("routed, hidden layer", switches=(*ROUTES, "ROUTER_HIDDEN", "64")),
+    Row("routed, switch loss", switches=(*ROUTES, "BALANCE_LOSS", "switch")),
+    Row("routed, importance loss", switches=(*ROUTES, "BALANCE_LOSS", "importance", "LAMBDA_BALANCE", "0.1")),
+    Row("routed, CLIP's τ", switches=(*ROUTES, "TAU", "0.0")),
+)
 EXPERIMENTS = {e.name: e for e in (
     BaseToNew("table1", "Base-to-new generalisation, 16 shots", ELEVEN,
               methods("ZeroshotCLIP", "CoOp", "CoCoOp", "ProGrad", "KgCoOp", "MoCoOp")),
@@ -90,6 +108,7 @@ EXPERIMENTS = {e.name: e for e in (
              methods("ZeroshotCLIP", "CoOp", "CoCoOp", "KgCoOp", "ProGrad", "MoCoOp"), source="imagenet"),
     Generalisation("generalisation", "Domain generalisation: tested on variants of the training set", VARIANTS_OF_IMAGENET,
                    methods("ZeroshotCLIP", "CoOp", "CoCoOp", "KgCoOp", "ProGrad", "MoCoOp"), source="imagenet"),
+    Study("study", "MoCoOp and variants that its paper doesn't have", ("letters", "digits", "textures", "shapes"), VARIANTS),
 )}  # fmt: skip
 
 

@@ -38,6 +38,7 @@ class Experiment:
     setting = ""  # as `recipes.default_cfg` names it
     columns = ()
     pictures = ()  # suffixes of the files as which it can be drawn
+    seeds = (1, 2, 3)  # where the command line names none
 
     # -- runs ----------------------------------------------------------------------------------------------------------
 

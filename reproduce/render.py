@@ -45,9 +45,9 @@ def ours_text(cell, footnotes):
 def _ours(cell):
     if cell.ours is None:
         return "-"
-    spread = f" ± {cell.std:.2f}" if cell.std is not None else ""
+    spread = f" ± {cell.std:.{cell.digits}f}" if cell.std is not None else ""
     short = f" ({cell.seeds}/{cell.wanted})" if 0 < cell.seeds < cell.wanted else ""
-    return f"{cell.ours:.2f}{spread}{short}"
+    return f"{cell.ours:.{cell.digits}f}{spread}{short}"
 
 
 def paper_text(cell, footnotes):

@@ -21,7 +21,7 @@ def add_arguments(commands):
     """Add every table and figure to the sub-commands of the command line."""
     for experiment in EXPERIMENTS.values():
         parser = commands.add_parser(experiment.name, help=experiment.caption, description=experiment.caption, epilog=EPILOG)
-        add_selection(parser)
+        add_selection(parser, experiment.seeds)
         if experiment.source:
             parser.add_argument("--source", help="dataset to train on (default: imagenet; for built-in sets letters)")
         if experiment.name in paper.tables():
@@ -35,13 +35,13 @@ def add_arguments(commands):
         add_grid(parser)
 
 
-def add_selection(parser):
+def add_selection(parser, seeds=(1, 2, 3)):
     """Options that choose what is shown and made."""
     parser.add_argument("--datasets", nargs="+", help="default: the paper's")
     parser.add_argument(
         "--methods", nargs="+", metavar="ROW", help="rows, by their names; any other method of configs/trainers becomes a row"
     )
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="default: 1 2 3")
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(seeds), help=f"default: {' '.join(map(str, seeds))}")
     parser.add_argument(
         "--recipe",
         choices=RECIPES,
