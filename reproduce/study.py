@@ -40,7 +40,7 @@ class Study(BaseToNew):
     def document(self, selection, out, command):
         document = scores.document(selection, out, command)
         notes = (
-            "Differences of H are paired by seed (the same images, order and initial values): mean ± standard deviation over seeds. "
+            "Differences of H are paired by seed (the same images, order and initial values): mean ± deviation over seeds. "
             "p: two-sided t-test (scipy.stats.ttest_1samp) of the seeds' differences, each the mean over the sets, with Holm's "
             f"correction over the rows of the block; below {LEVEL} it counts as a difference",
         )
