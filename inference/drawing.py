@@ -45,12 +45,17 @@ def picture(predictions: list[dict[str, Any]], file: str | Path, results: dict[s
     axes = fig.subplots(len(predictions), len(widths), squeeze=False, width_ratios=widths)
     for (image_ax, class_ax, *router_ax), prediction in zip(axes, predictions):
         image_ax.imshow(read_image(prediction["image"], upright))
-        image_ax.set_title(_plain(Path(prediction["image"]).name), fontsize=9)
+        image_ax.set_title(plain(Path(prediction["image"]).name), fontsize=9)
         image_ax.axis("off")
         _draw_classes(class_ax, prediction["classes"])
         if routed:
             _draw_experts(router_ax[0], prediction["experts"], largest)
-    fig.suptitle(_plain(_title(results)) + ("\n" + HOW_TO_READ if routed else ""), fontsize=10)
+    fig.suptitle(plain(_title(results)) + ("\n" + HOW_TO_READ if routed else ""), fontsize=10)
+    save(fig, file, kind)
+
+
+def save(fig: Any, file: str | Path, kind: str = "png") -> None:
+    """Write a matplotlib figure whole or not at all."""
     stream = io.BytesIO()
     fig.savefig(stream, format=kind)
     with atomic_write(str(file)) as f:
@@ -62,7 +67,8 @@ def _title(results):
     return f"{results['trainer']} on {results['dataset']}{subset} ({results['backbone']})"
 
 
-def _plain(text):
+def plain(text: str) -> str:
+    """A text that matplotlib shows as it is."""
     return text.replace("$", r"\$")  # matplotlib would typeset a formula
 
 
@@ -75,7 +81,7 @@ def _bars(ax, labels, values, colours, notes, title, largest=1.0):
 
     rows = range(len(labels))
     ax.barh(rows, values, color=colours)
-    ax.set_yticks(rows, [_plain(label) for label in labels], fontsize=8)
+    ax.set_yticks(rows, [plain(label) for label in labels], fontsize=8)
     patch = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # keeps lines off the words
     for row, value, note in zip(rows, values, notes):
         ax.text(value + 0.01 * largest, row, note, va="center", fontsize=8, bbox=patch)

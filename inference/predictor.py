@@ -3,14 +3,33 @@
 import contextlib
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from basics import UserError
 from basics.identity import describe, differences
 
+from .loading import in_memory, loader
 from .run import checkpoint_extras, configuration, read_run, without_images
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a run says of some images.
+
+    images: [B] of those that could be read, as they were given; positions: [B] theirs in what was given; logits: [B, C]
+    float32 on the CPU; said: [B] what the method says of each, see its ``explained``; turned: how many have an EXIF
+    orientation that isn't followed; unreadable: (image, message) of the others.
+    """
+
+    images: list[Any]
+    positions: list[int]
+    logits: Any
+    said: list[dict[str, Any]]
+    turned: int
+    unreadable: list[tuple[Any, str]]
 
 
 class Predictor:
@@ -82,50 +101,85 @@ class Predictor:
                 f"--model-dir, and --classes-file {self.run / 'results.json'} for these class names"
             )
 
-    def __call__(self, images: list[str], top: int = 5) -> list[dict[str, Any]]:
-        """Classify image files.
+    def __call__(self, images: Sequence[Any], top: int = 5) -> list[dict[str, Any]]:
+        """Classify images.
 
         Args:
-            images: paths.
+            images: paths of files, PIL images, NumPy arrays or tensors; see ``loading.pixels``.
             top: how many classes to name.
 
         Returns:
-            One dict an image: ``image``, its path; ``classes``, the ``top`` likeliest, each ``{"name", "probability"}``
-            (a share of 1, over all classes); and what the method says of it, see its ``explained``: MoCoOp's ``experts``.
+            One dict an image: ``image``, its path (of an image in memory: its place in the list); ``classes``, the ``top``
+            likeliest, each ``{"name", "probability"}`` (a share of 1, over all classes); and what the method says of it, see
+            its ``explained``: MoCoOp's ``experts``.
 
         Raises:
             UserError: an image that is missing or can't be decoded.
         """
-        images = [os.fspath(path) for path in images]
-        for path in images:
-            if os.path.isdir(path):
-                raise UserError(f"{path} is a folder: name the images in it, for example {os.path.join(path, '*')}")
-            if not os.path.isfile(path):
-                raise UserError(f"image not found: {path}")
+        images = [image if in_memory(image) else os.fspath(image) for image in images]
+        check_paths([image for image in images if not in_memory(image)])
         predictions = []
-        for start in range(0, len(images), self.batch_size):
-            predictions += self._batch(images[start : start + self.batch_size], top)
+        for batch in self.batches(images):
+            if batch.unreadable:
+                raise UserError(batch.unreadable[0][1])
+            predictions += self.described(batch, top)
         return predictions
 
-    def _batch(self, paths, top):
+    def batches(self, images: Sequence[Any]) -> Iterator[Batch]:
+        """Logits of images, batch by batch, in their order; those that can't be read are named and left out.
+
+        Args:
+            images: as of a call; worker processes load files.
+
+        Raises:
+            UserError: scores that are no numbers.
+        """
         import torch
 
         from dassl.evaluation import check_finite
-        from dassl.utils import read_image
 
-        batch = torch.stack([self.transform(read_image(path, self.upright)) for path in paths]).to(self.trainer.device)
-        with torch.no_grad():
-            if hasattr(self.trainer, "explained"):
-                logits, more = self.trainer.explained(batch)
-            else:  # a trainer written for Dassl
-                logits, more = self.trainer.model_inference(batch), [{}] * len(paths)
-        check_finite(logits)
-        shares = logits.float().softmax(dim=-1)  # [B, C]
+        if not images:
+            return
+        cfg, trainer = self.trainer.cfg, self.trainer
+        for batch in loader(cfg, images, self.transform, self.batch_size):
+            positions, problems = batch["index"].tolist(), batch["problem"]
+            read = [i for i, problem in enumerate(problems) if not problem]
+            logits, said = torch.zeros(0, len(self.classnames)), []
+            if read:
+                pixels = (batch["img"] if len(read) == len(problems) else batch["img"][read]).to(trainer.device)
+                with torch.no_grad():
+                    if hasattr(trainer, "explained"):
+                        logits, said = trainer.explained(pixels)
+                    else:  # a trainer written for Dassl
+                        logits, said = trainer.model_inference(pixels), [{}] * len(read)
+                check_finite(logits)
+            yield Batch(
+                images=[images[positions[i]] for i in read],
+                positions=[positions[i] for i in read],
+                logits=logits.float().cpu(),
+                said=said,
+                turned=int(batch["turned"].sum()),
+                unreadable=[(images[p], problem) for p, problem in zip(positions, problems) if problem],
+            )
+
+    def described(self, batch: Batch, top: int = 5) -> list[dict[str, Any]]:
+        """One dict for each image of a batch, as of a call."""
+        shares = batch.logits.softmax(dim=-1)  # [B, C]
         probability, label = shares.topk(min(top, len(self.classnames)), dim=-1)  # [B, top]
+        names = [position if in_memory(image) else image for image, position in zip(batch.images, batch.positions)]
         return [
-            {"image": path, "classes": [{"name": self.classnames[c], "probability": p} for p, c in zip(ps, cs)], **said}
-            for path, ps, cs, said in zip(paths, probability.tolist(), label.tolist(), more, strict=True)
+            {"image": name, "classes": [{"name": self.classnames[c], "probability": p} for p, c in zip(ps, cs)], **said}
+            for name, ps, cs, said in zip(names, probability.tolist(), label.tolist(), batch.said, strict=True)
         ]
+
+
+def check_paths(paths: Sequence[str]) -> None:
+    """UserError where a path is no file: one that was named is there, or its name is mistyped."""
+    for path in paths:
+        if os.path.isdir(path):
+            raise UserError(f"{path} is a folder: name the images in it, for example {os.path.join(path, '*')}")
+        if not os.path.isfile(path):
+            raise UserError(f"image not found: {path}")
 
 
 def routing(
@@ -149,8 +203,8 @@ def routing(
 
 def as_text(prediction: dict[str, Any]) -> str:
     """One prediction as lines for a terminal: classes by probability, then experts by weight."""
-    lines = [prediction["image"]]
-    lines += [f"  {100 * c['probability']:6.2f} %  {c['name']}" for c in prediction["classes"]]
+    lines = [str(prediction["image"])]
+    lines += [f"  {per_cent(c['probability'])} %  {c['name']}" for c in prediction["classes"]]
     experts = prediction.get("experts")
     if experts:
         chosen = sum(e["chosen"] for e in experts)
@@ -159,3 +213,8 @@ def as_text(prediction: dict[str, Any]) -> str:
             part = f"* {e['mixing']:.3f}" if e["chosen"] else " " * 7
             lines.append(f'  {100 * e["weight"]:6.2f} %  {part}  {e["name"]}: "{e["template"]}"')
     return "\n".join(lines)
+
+
+def per_cent(share: float) -> str:
+    """A share of 1 in per cent, six characters. One below 1 is never printed as 100: a softmax doesn't reach it."""
+    return ">99.99" if share > 0.9999 else f"{100 * share:6.2f}"

@@ -1,12 +1,11 @@
 """Documents as text for a terminal, Markdown, LaTeX, CSV and JSON."""
 
-import csv
-import io
 import json
 import re
 
 from tabulate import tabulate
 
+from basics import spreadsheet
 from reproduce.recorded import provenance
 
 GREEN, RED, PLAIN = "\033[32m", "\033[31m", "\033[0m"
@@ -178,31 +177,15 @@ def as_latex(document, paper_only=False):
 
 def as_csv(document, paper_only=False):
     """One line a number: table, dataset, row, column, ours, std, seeds, paper, difference, notes."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(
-        ["table", "dataset", "row", "column", "ours", "std", "seeds", "paper", "difference", "notes", "marks", "runs"]
-    )
+    rows = [["table", "dataset", "row", "column", "ours", "std", "seeds", "paper", "difference", "notes", "marks", "runs"]]
     for block in document.blocks:
         for name, cells in block.rows:
             for column, cell in zip(block.columns, cells):
-                writer.writerow(
-                    [
-                        document.name,
-                        block.title,
-                        name,
-                        column,
-                        cell.ours,
-                        cell.std,
-                        cell.seeds,
-                        cell.paper,
-                        cell.difference,
-                        "; ".join(cell.notes),
-                        "; ".join(cell.marks),
-                        "; ".join(s.folder for s in cell.sources if s.counted),
-                    ]
-                )
-    return stream.getvalue()
+                rows.append([
+                    document.name, block.title, name, column, cell.ours, cell.std, cell.seeds, cell.paper, cell.difference,
+                    "; ".join(cell.notes), "; ".join(cell.marks), "; ".join(s.folder for s in cell.sources if s.counted),
+                ])  # fmt: skip
+    return spreadsheet.as_csv(rows)
 
 
 def as_json(document, paper_only=False):

@@ -8,7 +8,7 @@ from PIL import Image, UnidentifiedImageError
 
 from basics import UserError
 
-__all__ = ["READER", "is_turned", "probe_image", "read_image"]
+__all__ = ["READER", "as_rgb", "is_turned", "probe_image", "read_image"]
 
 READER = 2  # raised when the same file gives other pixels, so that kept features are not used any more
 
@@ -39,9 +39,14 @@ def read_image(path, upright=False):
         UserError: the file is missing, can't be decoded, or has values whose range nothing says (32-bit, floating point).
     """
     with _opened(path) as img:
-        _check_mode(img, path)
-        rgb = _sixteen_bits(img).convert("RGB") if _is_sixteen_bits(img) else img.convert("RGB")
-        turn = _UPRIGHT.get(_orientation(img)) if upright else None
+        return as_rgb(img, path, upright)
+
+
+def as_rgb(img, name, upright=False):
+    """``read_image`` of an open PIL image; ``name`` says which one in messages."""
+    _check_mode(img, name)
+    rgb = _sixteen_bits(img).convert("RGB") if _is_sixteen_bits(img) else img.convert("RGB")
+    turn = _UPRIGHT.get(_orientation(img)) if upright else None
     return rgb if turn is None else rgb.transpose(turn)
 
 
