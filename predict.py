@@ -114,7 +114,7 @@ def run(args):
         writing.check_output(file)
     results, chosen = read_run(args.model_dir), chosen_classes(args)
     gathering.check_named(args.images)
-    say(f"Loading {results['trainer']} ({results['backbone']}) from {args.model_dir}")
+    say(f"Loading {results.get('trainer')} ({results.get('backbone')}) from {args.model_dir}")
     found = gathering.gather(args.images)
     for line in found.remarks():
         say(line)
@@ -125,7 +125,7 @@ def run(args):
     if not predictions:
         more = f" (and {len(unreadable) - 1} more)" if len(unreadable) > 1 else ""
         raise UserError(f"{unreadable[0][1]}{more}: no image can be read")
-    about = {key: results[key] for key in ("trainer", "dataset", "backbone")}
+    about = {key: results.get(key) for key in ("trainer", "dataset", "backbone")}
     about = {"run": args.model_dir, **about, "classnames": predictor.classnames}
     for file in args.output:
         writing.write_predictions(predictions, unreadable, about, file)

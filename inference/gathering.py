@@ -116,7 +116,7 @@ def folder_names(results: Mapping[str, Any], classes: Iterable[str], dataset: An
     recorded = results.get("class_folders")
     for renamed in (getattr(dataset, "new_names", None), recorded):
         for folder, name in (renamed if isinstance(renamed, dict) else {}).items():
-            if name in classes:
+            if isinstance(name, str) and name in classes:
                 names[plain_name(folder)] = name
     return names
 
@@ -127,8 +127,8 @@ def dataset_of(results: Mapping[str, Any]) -> Any:
     from dassl.data.datasets import DATASET_REGISTRY
 
     assert datasets
-    name = results.get("dataset", "")
-    return DATASET_REGISTRY.get(name) if name in DATASET_REGISTRY else None
+    name = results.get("dataset")
+    return DATASET_REGISTRY.get(name) if isinstance(name, str) and name in DATASET_REGISTRY else None
 
 
 def truths(found: Gathered, names: Mapping[str, str]) -> list[str | None]:

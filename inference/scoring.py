@@ -92,17 +92,17 @@ def calibration_note(results: dict[str, Any]) -> str:
 
     results: results.json; its ``calibration`` has bins of confidence (``dassl.evaluation.calibration``).
     """
-    bins, ece = results.get("calibration"), (results.get("metrics") or {}).get("ece")
     try:
-        total = sum(b["images"] for b in bins)  # type: ignore[union-attr]
-        sure, right = (100.0 * sum(b["images"] * b[key] for b in bins) / total for key in ("confidence", "accuracy"))  # type: ignore[union-attr]
-    except (TypeError, KeyError, ZeroDivisionError):
+        bins, ece = results["calibration"], float(results["metrics"]["ece"])
+        total = int(sum(b["images"] for b in bins))
+        sure, right = (100.0 * float(sum(b["images"] * b[key] for b in bins)) / total for key in ("confidence", "accuracy"))
+    except (TypeError, KeyError, ValueError, ArithmeticError):  # none there, or a record that someone has changed
         return ""
     said = (
         f"On its own {total:,} {results.get('split', 'test')} images this run was right in {right:.1f} %, and gave its first "
         f"class {sure:.1f} % on average"
     )
-    if ece is None or ece < FAR_OFF:
+    if ece < FAR_OFF:
         return f"Probabilities: {said[0].lower()}{said[1:]}."
     direction = "too high" if sure > right else "too low"
     return f"Probabilities are {direction}: {said[0].lower()}{said[1:]}. Take them as an order of classes, not as how sure it is."

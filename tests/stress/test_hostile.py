@@ -15,6 +15,7 @@ from dassl.data.datasets import build_dataset
 from dassl.utils import UserError, load_checkpoint, printable, safe_pickle_load
 from datasets.fewshot import PICKLED_DATUM
 from datasets.splits import Item
+from inference.predictor import Batch
 from prompting import read_groups
 from tests.stress import world
 
@@ -167,18 +168,25 @@ def test_prediction_with_hostile_names(tmp_path, said, capsys, monkeypatch):
     """Class names in results.json, and templates in a checkpoint, of a run that someone else sent."""
     import predict
 
-    shown = {"image": "x.png", "classes": [{"name": f"cat{ESCAPES}", "probability": 0.5}]}
+    name = f"cat{ESCAPES}"
 
     class Sent:
-        results = {"trainer": "CoOp", "dataset": "x", "backbone": "y"}
+        classnames = [name]
         upright = True
+        described = predict.Predictor.described
 
         def __init__(self, *args):
             pass
 
-        def __call__(self, images, top):
-            return [shown]
+        def batches(self, images):
+            yield Batch(list(images), [0], torch.zeros(1, 1), [{}], 0, [(f"x{ESCAPES}.png", f"cannot read x{ESCAPES}.png")])
 
     monkeypatch.setattr(predict, "Predictor", Sent)
-    assert predict.main(["--model-dir", str(tmp_path), "x.png"]) == 0
-    assert plain(said("class name of a run that was sent", capsys.readouterr().out.strip().split("\n")[-1]))
+    sent = {"status": "finished", "config": {"A": 1}, "classnames": [name], "trainer": f"CoOp{ESCAPES}", "dataset": "x"}
+    (tmp_path / "results.json").write_text(json.dumps(sent))
+    (tmp_path / "x.png").touch()
+    assert predict.main(["--model-dir", str(tmp_path), str(tmp_path / "x.png")]) == predict.EXIT_UNREADABLE
+    shown = capsys.readouterr()
+    assert plain(said("class name of a run that was sent", shown.out.strip().split("\n")[-1]))
+    for line in shown.err.splitlines():
+        assert plain(line)
