@@ -1,7 +1,10 @@
 """HTML that leads from a number of the report to the runs behind it: folder, configuration, code, libraries, weights, data."""
 
+import datetime
 import json
 import os
+import shlex
+import sys
 from html import escape
 
 from basics.identity import describe
@@ -43,6 +46,19 @@ class Behind:
         text = f"{source.run.label}, {source.accuracy:.2f}" + ("" if source.counted else " (not counted)")
         return f'<a href="#{anchor}">{escape(text)}</a>'
 
+    def about(self):
+        """Texts on all runs that `cells` has linked to: when they and the page were made, from which code, with what."""
+        now = datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="minutes")
+        yield f"Made {now} by: python -m reproduce {shlex.join(sys.argv[1:])}"
+        found = [provenance(source) for source in self.sources.values()]
+        dates = sorted(text[:10] for text in (run["date"] for run in found) if text)
+        when = f", made {dates[0]}" + (f" to {dates[-1]}" if dates[-1] != dates[0] else "") if dates else ""
+        text = f"{len(found)} run{'s' if len(found) != 1 else ''}{when}"
+        for name, label in (("commit", "code"), ("libraries", "libraries"), ("device", "device")):
+            values = list(dict.fromkeys(run[name] for run in found if run[name]))
+            text += f"; {label}: {' | '.join(values)}" if values else ""
+        yield text
+
     def runs(self):
         """HTML of all runs that `cells` has linked to."""
         if not self.sources:
@@ -57,5 +73,7 @@ class Behind:
             rows.append(("not as the recipe", escape(describe(source.departures))))
         config = json.dumps(source.result.get("config") or {}, indent=1)
         config = f"<details><summary>all settings</summary><pre>{escape(config)}</pre></details>"
-        body = "".join(f"<tr><th>{escape(name)}</th><td>{text}</td></tr>\n" for name, text in [*rows, ("configuration", config)])
-        return f'<h3 id="{self.anchors[source.folder]}">{escape(source.run.label)}</h3><table class="run">{body}</table>\n'
+        rows.append(("configuration", config))
+        body = "".join(f'<tr><th scope="row">{escape(name)}</th><td>{text}</td></tr>\n' for name, text in rows)
+        label = f"<caption>{escape(source.run.label)}</caption>"
+        return f'<table class="run" id="{self.anchors[source.folder]}">{label}{body}</table>\n'

@@ -29,11 +29,26 @@ class Cell:
 
 @dataclass(frozen=True)
 class Block:
-    """One dataset's part of a table: rows of (name, one Cell a column)."""
+    """One dataset's part of a table: rows of (name, one Cell a column).
+
+    lower: columns whose lowest number is the best. ranked: whether rows compete at all.
+    """
 
     title: str
     columns: tuple
     rows: list
+    lower: tuple = ()
+    ranked: bool = True
+
+    def best(self):
+        """{(row, column)}, as indices, of the best of our numbers in each column, to two decimals: two rows or more have one."""
+        found = set()
+        for c, column in enumerate(self.columns) if self.ranked else ():
+            values = {r: round(cells[c].ours, 2) for r, (_, cells) in enumerate(self.rows) if cells[c].ours is not None}
+            if len(values) > 1:
+                best = (min if column in self.lower else max)(values.values())
+                found |= {(r, c) for r, value in values.items() if value == best}
+        return found
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ has a folder of its own, named by them (`vit_b16-top_k3`).
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from basics import UserError
 from basics.identity import FILES, NOT_DECIDING
-from reproduce import recipes
+from reproduce import facts, recipes, recorded
 from reproduce.kinds import Ablation, BaseToNew, Experiment, FewShot, Generalisation, Routes, Sweep, Timed, Transfer, ZeroShot
 from reproduce.paper import ELEVEN, FOUR
 from reproduce.runs import Run
@@ -149,7 +149,11 @@ def concerning(trainer, opts):
 
 @dataclass(frozen=True)
 class Selection:
-    """What of an experiment is wanted. opts: the user's own KEY, VALUE pairs, flat."""
+    """What of an experiment is wanted.
+
+    opts: the user's own KEY, VALUE pairs, flat. cfgs: (method, stem of its YAML file) where it isn't the recipe's; "" is
+    every method.
+    """
 
     experiment: Experiment
     datasets: tuple
@@ -157,11 +161,18 @@ class Selection:
     seeds: tuple = (1, 2, 3)
     recipe: str = "paper"
     opts: tuple = ()
+    cfgs: tuple = ()
+
+    @property
+    def plain(self):
+        """The same without the user's own settings and files: what tables compare runs with."""
+        return replace(self, opts=(), cfgs=())
 
     def run(self, kind, row, dataset, seed, shots=16, subsample="all", source=""):
         """One Run of this selection."""
         setting = self.experiment.setting
-        cfg = recipes.recipe_cfg(self.recipe, row.trainer, source or dataset, setting, shots)
+        recipe = recipes.recipe_cfg(self.recipe, row.trainer, source or dataset, setting, shots)
+        cfg = next((file for method, file in self.cfgs if method in ("", row.trainer)), recipe)
         own = ("TRAINER.MOCOOP.GROUPING_SEED", str(seed)) if row.regrouped else ()
         opts = row.changes(source or dataset, self.recipe) + own + concerning(row.trainer, self.opts)
         return Run(kind, dataset, row.trainer, cfg, seed, shots, subsample, source, opts, variant_name(opts))
@@ -173,6 +184,13 @@ class Selection:
     def cells(self, row, dataset):
         """{column: [Run of each seed]} that a row needs on a dataset."""
         return self.experiment.cells(self, row, dataset)
+
+    def backbones(self):
+        """Names of the backbones of the runs in their order; the experiment's own and "built-in model" without own settings."""
+        if self.opts or self.cfgs:
+            return list(dict.fromkeys(recorded.wanted(run)["MODEL.BACKBONE.NAME"] for run in self.runs()))
+        builtin = sum(map(facts.is_builtin, self.datasets))
+        return [self.experiment.backbone] * (builtin < len(self.datasets)) + ["built-in model"] * (builtin > 0)
 
     def document(self, out, command):
         """Document of what lies below `out`. command: (row, runs) -> the command that makes them."""

@@ -8,12 +8,13 @@ from tabulate import tabulate
 from basics import spreadsheet
 from reproduce.recorded import provenance
 
-GREEN, RED, PLAIN = "\033[32m", "\033[31m", "\033[0m"
+GREEN, RED, BOLD, PLAIN = "\033[32m", "\033[31m", "\033[1m", "\033[0m"
+LATEX_LINES = 38  # of a table on a page with its caption
 FORMATS = ("text", "markdown", "latex", "csv", "json")
 MARKS = "abcdefghijklmnopqrstuvwxyz"
 LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
          "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-         "λ": r"$\lambda$", "±": r"$\pm$", "→": r"$\to$"}  # fmt: skip
+         "λ": r"$\lambda$", "τ": r"$\tau$", "±": r"$\pm$", "→": r"$\to$"}  # fmt: skip
 
 
 class Footnotes:
@@ -63,16 +64,21 @@ def difference_text(cell, colour):
     return (GREEN if cell.difference >= 0 else RED) + text + PLAIN if colour else text
 
 
-def grid(block, footnotes, paper_only=False, colour=False):
-    """(headers, rows of text) of a block: ours, the paper's where it prints some, and the difference."""
+def grid(block, footnotes, paper_only=False, colour=False, strong=str):
+    """(headers, rows of text) of a block: ours, the paper's where it prints some, and the difference.
+
+    strong: what marks the best of ours in a column.
+    """
     printed = [any(row[1][i].paper is not None for row in block.rows) for i in range(len(block.columns))]
+    best = block.best()
     headers, rows = [""], [[name] for name, _ in block.rows]
     for i, column in enumerate(block.columns):
         cells = [row[1][i] for row in block.rows]
         if not paper_only:
             headers.append(column)
-            for row, cell in zip(rows, cells):
-                row.append(ours_text(cell, footnotes))
+            for r, (row, cell) in enumerate(zip(rows, cells)):
+                text = ours_text(cell, footnotes)
+                row.append(strong(text) if (r, i) in best else text)
         if printed[i]:
             headers += [column] if paper_only else ["paper", "diff"]
             for row, cell in zip(rows, cells):
@@ -100,7 +106,7 @@ def missing_lines(document):
 def as_text(document, paper_only=False, colour=False):
     footnotes, parts = Footnotes(), [f"{title(document)}"]
     for block in document.blocks:
-        headers, rows = grid(block, footnotes, paper_only, colour)
+        headers, rows = grid(block, footnotes, paper_only, colour, (BOLD + "{}" + PLAIN).format if colour else str)
         parts.append(
             f"{block.title}\n"
             + tabulate(rows, headers, disable_numparse=True, colalign=["left"] + ["right"] * (len(headers) - 1))
@@ -135,7 +141,7 @@ def title(document):
 def as_markdown(document, paper_only=False):
     footnotes, parts = Footnotes(), [f"## {title(document)}"]
     for block in document.blocks:
-        headers, rows = grid(block, footnotes, paper_only)
+        headers, rows = grid(block, footnotes, paper_only, strong="**{}**".format)
         rows = [[cell.replace("|", r"\|") for cell in row] for row in rows]
         parts.append(
             f"### {block.title}\n\n"
@@ -152,27 +158,39 @@ def latex_text(text):
 
 
 def as_latex(document, paper_only=False):
-    """One booktabs table; blocks one below the other."""
-    footnotes, lines = Footnotes(), []
-    width = 0
+    """Tables that fit a page, for the packages booktabs and graphicx: as many blocks in one as a page has lines for.
+
+    A table that is wider than the text is made smaller; the best of ours in a column is bold.
+    """
+    footnotes, tables, count = Footnotes(), [], LATEX_LINES
     for block in document.blocks:
-        headers, rows = grid(block, footnotes, paper_only)
-        width = max(width, len(headers))
-        lines.append(r"\midrule")
-        lines.append(rf"\multicolumn{{{len(headers)}}}{{l}}{{\textbf{{{latex_text(block.title)}}}}} \\")
-        for row in [headers, *rows]:
-            lines.append(" & ".join(map(latex_text, row)) + r" \\")
-    head = [
-        r"\begin{table}",
-        r"\centering",
-        rf"\caption{{{latex_text(document.caption)}}}",
-        rf"\label{{tab:{document.name}}}",
-        rf"\begin{{tabular}}{{l{'r' * (width - 1)}}}",
-        r"\toprule",
-    ]
-    tail = [r"\bottomrule", r"\end{tabular}"]
+        headers, rows = grid(block, footnotes, paper_only, strong="\0{}".format)
+        lines = [rf"\multicolumn{{{len(headers)}}}{{l}}{{\textbf{{{latex_text(block.title)}}}}} \\"]
+        lines += [" & ".join(map(latex_cell, row)) + r" \\" for row in [headers, *rows]]
+        if count + len(lines) > LATEX_LINES:
+            tables.append([])
+            count = 0
+        tables[-1].append((len(headers) - 1, lines))
+        count += len(lines)
     notes = [rf"\par\footnotesize {latex_text(note)}" for note in notes_of(document, footnotes)]
-    return "\n".join(head + lines[1:] + tail + notes + [r"\end{table}"]) + "\n"
+    room = count + sum(1 + len(note) // 90 for note in notes) <= LATEX_LINES  # for the notes below the last table
+    parts = [r"% packages: booktabs, graphicx"]
+    for number, blocks in enumerate(tables):
+        caption = latex_text(document.caption) + " (continued)" * (number > 0)
+        parts += [r"\begin{table}", r"\centering", rf"\caption{{{caption}}}"]
+        parts += [rf"\label{{tab:{document.name}}}"] * (number == 0)
+        parts.append(r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%")
+        parts += [rf"\begin{{tabular}}{{l{'r' * max(width for width, _ in blocks)}}}", r"\toprule"]
+        for i, (_, lines) in enumerate(blocks):
+            parts += [r"\midrule"] * (i > 0) + lines
+        parts += [r"\bottomrule", r"\end{tabular}}", *(notes if room and number == len(tables) - 1 else ()), r"\end{table}"]
+    parts += [] if room else ["{" + "\n".join(notes), r"\par}"]
+    return "\n".join(parts) + "\n"
+
+
+def latex_cell(text):
+    """A cell's text; one with a NUL in front is bold."""
+    return rf"\textbf{{{latex_text(text[1:])}}}" if text.startswith("\0") else latex_text(text)
 
 
 def as_csv(document, paper_only=False):

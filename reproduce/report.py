@@ -8,23 +8,31 @@ from pathlib import Path
 from basics import UserError, write_text
 from reproduce import facts, router_use
 from reproduce.behind import Behind
-from reproduce.experiments import EXPERIMENTS, RECIPES, Selection, rows_of
+from reproduce.experiments import EXPERIMENTS, Selection, rows_of
 from reproduce.render import Footnotes, ours_text, paper_text, title
 from reproduce.single import output_folder
+from reproduce.tables import add_settings, cfgs_of, command_for, settings_of
 
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; color: #1a1a1a; background: #fff;
   max-width: 75rem; margin: 2rem auto; padding: 0 1rem }
 h2 { margin-top: 2.5rem; border-bottom: 1px solid #bbb } h3 { margin: 1.2rem 0 .3rem }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .2rem 0 .8rem }
+caption { text-align: left; font-weight: bold; padding: 1rem 0 .2rem }
 th, td { padding: .15rem .6rem; text-align: right; white-space: nowrap }
-th:first-child, td:first-child { text-align: left }
+th[scope=row], th:first-child { text-align: left; font-weight: normal }
 thead th { border-bottom: 1px solid #888 } .scroll { overflow-x: auto }
-.paper { color: #666 } .up { color: #0a7a2f } .down { color: #b3261e } .note, .missing { color: #555; font-size: .9em }
-.run th { text-align: left; vertical-align: top; font-weight: normal; color: #555 }
-.run td { text-align: left; white-space: normal }
+.paper { color: #595959 } .up { color: #0a7a2f } .down { color: #b3261e } .note, .missing { color: #555; font-size: .9em }
+.run th { vertical-align: top; color: #555 }
+.run td { text-align: left; white-space: normal; overflow-wrap: anywhere }
 td a { color: inherit; text-decoration: none } td a:hover { text-decoration: underline }
-img { max-width: 100%; height: auto } nav a { margin-right: 1rem } code { background: #f2f2f2; padding: 0 .2em }
+img { max-width: 100%; height: auto } nav { display: flex; flex-wrap: wrap; gap: .2rem 1rem }
+code, pre { background: #f2f2f2; padding: 0 .2em; overflow-wrap: anywhere; white-space: pre-wrap }
+@media (max-width: 40rem) {
+  body { margin: 1rem auto; padding: 0 .7rem; font-size: 14px } th, td { padding: .15rem .4rem } h1 { font-size: 1.5rem }
+  .scroll th[scope=row] { position: sticky; left: 0; background: #fff; max-width: 8rem; white-space: normal }
+}
+@media print { section { break-before: page } img { max-height: 95vh } tr, img { break-inside: avoid } nav { display: none } }
 """
 
 
@@ -36,39 +44,39 @@ def add_arguments(commands):
         epilog="Environment variable: OUT (<project>/output).",
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="default: <OUT>/report.html")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="default: 1 2 3")
-    parser.add_argument("--recipe", choices=RECIPES, default="paper", help="default: %(default)s")
-    parser.add_settings("runs that were made with this setting")
+    add_settings(parser)
 
 
-def selections(seeds, recipe, opts, out):
-    """Selections of which something is finished, each of the datasets that have something."""
+def selections(args, out):
+    """Selections of which something is finished, each of the datasets that have something. args: of the command line."""
+    settings = tuple(args.seeds), args.recipe, settings_of(args), cfgs_of(args)
     for listed in EXPERIMENTS.values():
         for experiment, datasets in listed.candidates():
-            whole = Selection(experiment, datasets, rows_of(experiment, recipe), tuple(seeds), recipe, opts)
+            whole = Selection(experiment, datasets, rows_of(experiment, args.recipe), *settings)
             there = tuple(d for d in datasets if experiment.has_result(whole, d, out))
             if there and there != (experiment.source,):
                 yield dataclasses.replace(whole, datasets=there)
 
 
 def table_html(block, footnotes, behind):
-    """A block as an HTML table, whose numbers lead to the runs behind them."""
+    """A block as an HTML table, whose numbers lead to the runs behind them; the best of a column is bold."""
     printed = [any(cells[i].paper is not None for _, cells in block.rows) for i in range(len(block.columns))]
-    head, body = "<th></th>", ""
+    head, body, best = "<td></td>", "", block.best()
     for column, has_paper in zip(block.columns, printed):
-        head += f"<th>{escape(column)}</th>" + ('<th class="paper">paper</th><th>diff</th>' if has_paper else "")
-    for name, cells in block.rows:
-        body += f"<tr><td>{escape(name)}</td>"
-        for column, cell, has_paper in zip(block.columns, cells, printed):
+        head += f'<th scope="col">{escape(column)}</th>'
+        head += '<th scope="col" class="paper">paper</th><th scope="col">diff</th>' if has_paper else ""
+    for r, (name, cells) in enumerate(block.rows):
+        body += f'<tr><th scope="row">{escape(name)}</th>'
+        for c, (column, cell, has_paper) in enumerate(zip(block.columns, cells, printed)):
             number = behind.number(ours_text(cell, footnotes), cell, f"{block.title}, {name}, {column}")
-            body += f"<td>{number}</td>"
+            body += f"<td><b>{number}</b></td>" if (r, c) in best else f"<td>{number}</td>"
             if has_paper:
                 side = "" if cell.difference is None else "up" if cell.difference >= 0 else "down"
                 text = "-" if cell.difference is None else f"{cell.difference:+.2f}"
                 body += f'<td class="paper">{escape(paper_text(cell, footnotes))}</td><td class="{side}">{text}</td>'
         body += "</tr>\n"
     return (
-        f'<h3>{escape(block.title)}</h3><div class="scroll"><table><thead><tr>{head}</tr></thead>\n'
+        f'<div class="scroll"><table><caption>{escape(block.title)}</caption><thead><tr>{head}</tr></thead>\n'
         f"<tbody>{body}</tbody></table></div>\n"
     )
 
@@ -85,13 +93,13 @@ def router_html(rows):
     """What the routers did, as an HTML table; nothing where there is no router."""
     if not rows:
         return ""
-    head = "".join(f"<th>{escape(column)}</th>" for column in router_use.COLUMNS)
-    body = "".join(
-        f"<tr><td>{escape(name)}</td>{''.join(f'<td>{escape(value)}</td>' for value in values)}</tr>\n" for name, values in rows
-    )
+    head = "".join(f'<th scope="col">{escape(column)}</th>' for column in router_use.COLUMNS)
+    line = lambda values: "".join(f"<td>{escape(value)}</td>" for value in values)  # noqa: E731
+    body = "".join(f'<tr><th scope="row">{escape(name)}</th>{line(values)}</tr>\n' for name, values in rows)
     return (
         "<details><summary>What the router did: entropy in per cent of the maximum; the experts chosen together for most "
-        f'images, and for how many</summary><div class="scroll"><table><thead><tr><th></th>{head}</tr></thead>\n'
+        'images, and for how many</summary><div class="scroll"><table><caption>Router</caption>'
+        f"<thead><tr><td></td>{head}</tr></thead>\n"
         f"<tbody>{body}</tbody></table></div></details>\n"
     )
 
@@ -118,38 +126,45 @@ def heading(selection, document):
     return title(document) + (f", trained on {selection.experiment.source}" if selection.experiment.source else "")
 
 
-def page(seeds, recipe, pairs, out, folder=None):
-    """The whole page; UserError if nothing is finished. pairs: settings [KEY, VALUE] of all runs; folder: where it will lie."""
-    from reproduce.tables import command_for
-
-    chosen = list(selections(seeds, recipe, tuple(word for pair in pairs for word in pair), out))
+def page(args, out, folder=None):
+    """The whole page; UserError if nothing is finished. args: of the command line; folder: where the page will lie."""
+    chosen = list(selections(args, out))
     if not chosen:
         raise UserError(f"nothing to report: no finished run of a table or figure in {out}")
     links, sections, behind = [], [], Behind(folder or out)
     for number, selection in enumerate(chosen):
-        document = selection.document(out, command_for(pairs, selection))
+        document = selection.document(out, command_for(selection))
         links.append(
             f'<a href="#s{number}">{escape(heading(selection, document).split(". ")[0])}'
             f"{' (built-in)' if any(map(facts.is_builtin, selection.datasets)) else ''}</a>"
         )
         sections.append(section(selection, document, out, f"s{number}", behind))
-    about = (
-        f"Accuracy in per cent, mean ± standard deviation over seeds {', '.join(map(str, seeds))}; (1/3): one of "
-        f"three runs is finished. H: harmonic mean of the two means. MoCoOp's recipe: {recipe}. Numbers of the "
-        "built-in benchmark say nothing about the paper's."
-    )
-    about += "".join(f" All runs with {key} {value}." for key, value in pairs)
+    paragraphs = "".join(f"<p>{escape(text)}</p>" for text in (about(args), *behind.about()))
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>Reproduction report</title>'
-        f"<style>{STYLE}</style></head>\n<body><h1>Reproduction report</h1><p>{escape(about)}</p>"
-        f"<nav>{''.join(links)}</nav>\n{''.join(sections)}{behind.runs()}</body></html>\n"
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head>\n'
+        f"<body><h1>Reproduction report</h1>{paragraphs}<nav>{''.join(links)}</nav>\n"
+        f"{''.join(sections)}{behind.runs()}</body></html>\n"
     )
+
+
+def about(args):
+    """What the numbers of the page are, in words."""
+    seeds = list(map(str, dict.fromkeys(args.seeds)))
+    spread = f"; (1/{len(seeds)}): one of {len(seeds)} runs is finished" if len(seeds) > 1 else ""
+    of = f"mean ± standard deviation over seeds {', '.join(seeds)}" if spread else f"of seed {seeds[0]}"
+    text = (
+        f"Accuracy in per cent, {of}{spread}. H: harmonic mean of the two means. Bold: the best of our numbers in a column. "
+        f"MoCoOp's recipe: {args.recipe}. Numbers of the built-in benchmark say nothing about the paper's."
+    )
+    opts = settings_of(args)
+    text += "".join(f" All runs with {key} {value}." for key, value in zip(opts[::2], opts[1::2]))
+    return text + "".join(f" {method or 'All methods'} with {file}.yaml." for method, file in cfgs_of(args))
 
 
 def main(args):
     out = output_folder()
     file = args.out or out / "report.html"
-    text = page(args.seeds, args.recipe, args.pairs, out, file.parent)
-    write_text(text, file)
+    write_text(page(args, out, file.parent), file)
     print(f"written: {file}")
     return 0

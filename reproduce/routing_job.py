@@ -69,5 +69,5 @@ def blocks(routings, out):
             name = f"{image['truth']} → {image['classes'][0]['name']}"
             rows.append((name, [Cell(100 * expert["weight"]) for expert in image["experts"]]))
         columns = tuple(expert["name"] for expert in result["images"][0]["experts"])
-        found.append(Block(printed_name(routing.dataset), columns, rows))
+        found.append(Block(printed_name(routing.dataset), columns, rows, ranked=False))
     return found

@@ -3,7 +3,7 @@
 import dataclasses
 import statistics
 
-from reproduce import facts, paper, timing
+from reproduce import paper, timing
 from reproduce.document import Block, Cell, Document, Missing
 from reproduce.facts import printed_name
 from reproduce.paper import ELEVEN
@@ -19,7 +19,7 @@ class Sources:
 
     def __init__(self, selection, out):
         self.selection, self.out, self.read = selection, out, {}
-        self.recipe = dataclasses.replace(selection, opts=())  # without the user's own settings
+        self.recipe = selection.plain
 
     def __call__(self, row, dataset):
         """{column: [Source, or None where it isn't finished, of each run]}"""
@@ -114,14 +114,14 @@ def base_new_blocks(selection, out):
                 seconds = timing.seconds_a_batch(out, dataset, row.trainer)
                 found.append(Cell(seconds, None, 1 if seconds else 0, 1, *printed[TIME_COLUMN]))
             rows.append((row.name, found))
-        blocks.append(Block(printed_name(dataset), columns, rows))
+        blocks.append(Block(printed_name(dataset), columns, rows, lower=(TIME_COLUMN,)))
     if len(blocks) > 1:
         whole = set(selection.datasets) == set(ELEVEN)
         rows = []
         for i, row in enumerate(selection.rows):
             printed = printed_cells(experiment.name, row.name, "Average" if whole else "", columns)
             rows.append((row.name, average(columns, [b.rows[i][1] for b in blocks], wanted[row], printed)))
-        blocks.insert(0, Block(f"Average of {len(blocks)}", columns, rows))
+        blocks.insert(0, Block(f"Average of {len(blocks)}", columns, rows, lower=(TIME_COLUMN,)))
     return blocks
 
 
@@ -183,9 +183,7 @@ def document(selection, out, command):
 
 def caption(selection):
     """The experiment's caption with the model that its runs use."""
-    builtin = sum(map(facts.is_builtin, selection.datasets))
-    models = [selection.experiment.backbone] * (builtin < len(selection.datasets)) + ["built-in model"] * (builtin > 0)
-    return f"{selection.experiment.caption}, {' and '.join(models)}"
+    return f"{selection.experiment.caption}, {' and '.join(selection.backbones())}"
 
 
 def paper_document(experiment):

@@ -41,6 +41,11 @@ def add_selection(parser, seeds=(1, 2, 3)):
     parser.add_argument(
         "--methods", nargs="+", metavar="ROW", help="rows, by their names; any other method of configs/trainers becomes a row"
     )
+    add_settings(parser, seeds)
+
+
+def add_settings(parser, seeds=(1, 2, 3)):
+    """Options that say with which settings runs were made or are to be made."""
     parser.add_argument("--seeds", nargs="+", type=int, default=list(seeds), help=f"default: {' '.join(map(str, seeds))}")
     parser.add_argument(
         "--recipe",
@@ -48,6 +53,14 @@ def add_selection(parser, seeds=(1, 2, 3)):
         default="paper",
         help="MoCoOp as its paper says, or as its released code does (default: %(default)s)",
     )
+    parser.add_argument(
+        "--cfg",
+        nargs="+",
+        metavar="[METHOD=]FILE",
+        default=[],
+        help="another YAML file than the recipe's, without .yaml, of one method or of all (CoOp=vit_b16_ep50, rn50)",
+    )
+    parser.add_argument("--backbone", metavar="NAME", help="for all runs; the same as --set MODEL.BACKBONE.NAME NAME")
     parser.add_settings(
         "a setting for all runs; unless it is about the machine (MODEL.BACKBONE.PATH, ...), their "
         "folders are named by it. Paths in it are relative to the project"
@@ -81,12 +94,30 @@ def selection_of(args, experiment):
     source = getattr(args, "source", None)
     experiment, datasets = experiment.choose(datasets, facts.dataset_stem(source) if source else "")
     rows = chosen_rows(experiment, args.methods) if args.methods else rows_of(experiment, args.recipe)
-    opts = tuple(word for pair in args.pairs for word in pair)
-    return Selection(experiment, datasets, rows, tuple(dict.fromkeys(args.seeds)), args.recipe, opts)
+    chosen = Selection(
+        experiment, datasets, rows, tuple(dict.fromkeys(args.seeds)), args.recipe, settings_of(args), cfgs_of(args)
+    )
+    known = {row.trainer for row in rows}
+    for method, _ in chosen.cfgs:
+        if method and method not in known:
+            raise UserError(f"--cfg: {method} is none of the methods in the table{facts.choices(method, sorted(known))}")
+    return chosen
 
 
-def command_for(pairs, selection):
-    """Function of (row, runs) -> the shell command that makes them. pairs: those of --set."""
+def settings_of(args):
+    """Flat KEY, VALUE pairs of a command line for all runs."""
+    backbone = ("MODEL.BACKBONE.NAME", args.backbone) if args.backbone else ()
+    return backbone + tuple(word for pair in args.pairs for word in pair)
+
+
+def cfgs_of(args):
+    """((method or "", stem of its YAML file), ...) of --cfg, those of one method first."""
+    pairs = [word.split("=", 1) if "=" in word else ["", word] for word in args.cfg]
+    return tuple(sorted(map(tuple, pairs), key=lambda pair: not pair[0]))
+
+
+def command_for(selection):
+    """Function of (row, runs) -> the shell command that makes them."""
 
     def command(row, runs):
         words = ["python", "-m", "reproduce", *selection.experiment.options(), "--methods", row.name]
@@ -94,7 +125,9 @@ def command_for(pairs, selection):
         words += ["--datasets", *dict.fromkeys(targets), "--seeds", *map(str, selection.seeds)]
         if selection.recipe != "paper":
             words += ["--recipe", selection.recipe]
-        for key, value in pairs:
+        cfgs = [f"{method}={file}" if method else file for method, file in selection.cfgs if method in ("", row.trainer)]
+        words += ["--cfg", *cfgs] if cfgs else []
+        for key, value in zip(selection.opts[::2], selection.opts[1::2]):
             words += ["--set", key, value]
         return shlex.join([*words, "--run"])
 
@@ -135,7 +168,7 @@ def main(args):
     status = 0
     if args.run:
         status = make(args, selection, data, out)
-    document = selection.document(out, command_for(args.pairs, selection))
+    document = selection.document(out, command_for(selection))
     if experiment.pictures and (args.out is None or args.out.suffix[1:] in experiment.pictures):
         files = experiment.draw(selection, document, out, args.out)
         print("\n".join(f"written: {file}" for file in files))

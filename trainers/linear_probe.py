@@ -32,7 +32,7 @@ class LinearProbe(WithoutEpochs, FrozenFeatures, PromptTrainer):
     def extend_cfg(cfg):
         cfg.TRAINER.LINEARPROBE = section(
             PREC=precision("fp32"),
-            SEARCH_STEPS=key(8, "halvings of the interval around the best C", low=0, high=1000),
+            SEARCH_STEPS=key(8, "halvings of the interval around the best C", low=0, high=64),
             MAX_ITER=key(1000, "iterations of L-BFGS", low=1),
         )
 

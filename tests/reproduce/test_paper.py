@@ -40,7 +40,7 @@ def test_every_number_of_the_data_file_is_printed_in_every_format(table, capsys)
         assert main([table, "--paper", "--format", kind]) == 0
         outputs[kind] = capsys.readouterr().out
     blocks = {b["dataset"]: b["rows"] for b in json.loads(outputs["json"])["blocks"]}
-    lines = {(r["row"], r["dataset"], r["column"]): r for r in csv.DictReader(io.StringIO(outputs["csv"]))}
+    lines = {(r["row"].removeprefix("'"), r["dataset"], r["column"]): r for r in csv.DictReader(io.StringIO(outputs["csv"]))}
     expected = numbers(table)
     assert sum(len(row) for rows in blocks.values() for row in rows.values()) == len(expected) == len(lines)
     for row, dataset, column, value in expected:

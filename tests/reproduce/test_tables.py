@@ -242,3 +242,23 @@ def test_tables_start_without_torch():
         "sys.exit(any(m in sys.modules for m in ('torch', 'dassl.engine', 'dassl.utils', 'trainers', 'ray', 'matplotlib')))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=recipes.PROJECT, stdout=subprocess.DEVNULL).returncode == 0
+
+
+def test_own_files_and_backbones_choose_runs_and_are_marked(out, capsys):
+    words = ["table1", "--datasets", "eurosat", "--methods", "CoOp", "KgCoOp", "--seeds", "1"]
+    assert main([*words, "--cfg", "CoOp=vit_b16_ep50_ctxv1", "--backbone", "ViT-B/32", "--format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["caption"].endswith("ViT-B/32")
+    coop, kgcoop = found["missing"]
+    assert "--cfg CoOp=vit_b16_ep50_ctxv1" in coop["command"] and "--set MODEL.BACKBONE.NAME ViT-B/32" in coop["command"]
+    assert "--cfg" not in kgcoop["command"]
+    finish(out, next(iter(select(*words, "--cfg", "CoOp=vit_b16_ep50_ctxv1", "--backbone", "ViT-B/32").runs())), 80)
+    main([*words, "--cfg", "CoOp=vit_b16_ep50_ctxv1", "--backbone", "ViT-B/32"])
+    text = capsys.readouterr().out
+    assert "80.00 [a]" in text and "OPTIM.MAX_EPOCH 50 (the recipe: 200)" in text and "ViT-B/32 (the recipe: ViT-B/16)" in text
+
+
+@pytest.mark.parametrize("cfg, message", [("MaPLe=x", "MaPLe is none of the methods"), ("nowhere", "no file")])
+def test_unknown_own_files_are_refused(cfg, message, out, capsys):
+    assert main(["table1", "--datasets", "eurosat", "--methods", "CoOp", "--cfg", cfg]) == 2
+    assert message in capsys.readouterr().err

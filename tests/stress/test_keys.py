@@ -107,6 +107,7 @@ NOT_RUN = (
     "DATALOADER.NUM_WORKERS",
     ".ITERS_PER_SHOT",
     ".VIEWS",
+    ".AUGMENT_EPOCH",
 )
 
 
