@@ -60,6 +60,9 @@ def build_parser(repository=None):
         action="store_true",
         help="keep image features of training batches, for runs with the same seed and batch size",
     )
+    parser.add_argument(
+        "--save-predictions", action="store_true", help="write the scores of every test image to predictions.safetensors"
+    )
     parser.set_defaults(repository=repository)
     if repository:
         repository.add_arguments(parser)
@@ -106,6 +109,7 @@ def reset_cfg(cfg, args):
         ("MODEL.BACKBONE.NAME", args.backbone),
         ("MODEL.HEAD.NAME", args.head),
         ("TRAINER.CACHE_VIEWS", args.cache_features or ""),
+        ("TEST.SAVE_PREDICTIONS", args.save_predictions or ""),
     ]
     for key, value in given:
         if value not in (None, ""):
@@ -173,7 +177,9 @@ def setup_cfg(args, extend=None):
 def print_args(args, cfg):
     """The header that logs of this family start with; parsers look for it."""
     print_title("Arguments")
-    for key in sorted(vars(args).keys() - {"cache_features", "fresh", "keys", "repository"}):  # not upstream's
+    for key in sorted(
+        vars(args).keys() - {"cache_features", "fresh", "keys", "repository", "save_predictions"}
+    ):  # not upstream's
         print(f"{key}: {getattr(args, key)}")
     print_title("Config")
     print(cfg)

@@ -24,6 +24,8 @@ NOT_DECIDING = {  # setting: why another value of it leaves the numbers as they 
     "TRAIN.CHECKPOINT_FREQ": "which checkpoints are kept",
     "TEST.PER_CLASS_RESULT": "what is printed",
     "TEST.COMPUTE_CMAT": "writes one more file",
+    "TEST.SAVE_PREDICTIONS": "writes one more file",
+    "TEST.TOP_K": "reports more of the same scores",
     "DATALOADER.NUM_WORKERS": "speed: order and augmentation are a function of seed, epoch and sample",
     "DATALOADER.DECODED_MB": "memory",
     "DATALOADER.TEST.BATCH_SIZE": "memory: scores are equal but for rounding",

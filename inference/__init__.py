@@ -4,13 +4,16 @@ from . import gathering, scoring, writing
 from .drawing import picture
 from .predictor import Predictor, as_text, routing
 from .run import configuration, read_run, without_images
+from .saved import Saved, read_predictions
 
 __all__ = [
     "Predictor",
+    "Saved",
     "as_text",
     "configuration",
     "gathering",
     "picture",
+    "read_predictions",
     "read_run",
     "routing",
     "scoring",

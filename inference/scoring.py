@@ -14,14 +14,14 @@ class Scores:
         classnames: [C] the classes that were chosen among.
 
     Attributes:
-        true, predicted: [N] labels. ranks: [N] how many classes scored higher than the true one.
+        true, predicted: [N] labels. among: [N] whether the true one is among the five highest scores.
     """
 
     def __init__(self, classnames: Sequence[str]) -> None:
         self.classnames = list(classnames)
         self.true: list[int] = []
         self.predicted: list[int] = []
-        self.ranks: list[int] = []
+        self.among: list[bool] = []
 
     def add(self, logits: Any, labels: Sequence[int]) -> None:
         """Add images: logits [N, C], their labels [N]."""
@@ -31,7 +31,7 @@ class Scores:
             true = torch.as_tensor(labels)[:, None]
             self.true += list(labels)
             self.predicted += logits.argmax(dim=1).tolist()
-            self.ranks += (logits > logits.gather(1, true)).sum(dim=1).tolist()
+            self.among += logits.topk(min(TOP, len(self.classnames)), dim=1)[1].eq(true).any(dim=1).tolist()
 
     def report(self) -> dict[str, Any]:
         """Accuracy, top-5 (where there are more than five classes) and macro F1 in per cent, and for each class its images,
@@ -50,7 +50,7 @@ class Scores:
             "accuracy": 100.0 * float(np.equal(self.true, self.predicted).mean()),
         }
         if len(self.classnames) > TOP:
-            report[f"top_{TOP}"] = 100.0 * float(np.less(self.ranks, TOP).mean())
+            report[f"top_{TOP}"] = 100.0 * float(np.mean(self.among))
         report["macro_f1"] = 100.0 * float(np.nan_to_num(f1).mean())
         report["per_class"] = [
             {

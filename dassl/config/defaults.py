@@ -234,6 +234,10 @@ def _test():
         EVALUATOR=key("Classification", "the evaluator"),
         PER_CLASS_RESULT=key(False, "print the accuracy of every class"),
         COMPUTE_CMAT=key(False, "write the confusion matrix to OUTPUT_DIR/cmat.pt"),
+        TOP_K=key(
+            (), "also the share of images whose class is among the k highest scores, for each k named: (3, 5)", kind=int, low=1
+        ),
+        SAVE_PREDICTIONS=key(False, "write the scores of every evaluated image beside results.json (--save-predictions)"),
         NO_TEST=key(False, "end without an evaluation"),
         SPLIT=key("test", "what is evaluated", choices=("test", "val")),
         FINAL_MODEL=key("last_step", "the model that is evaluated after training", choices=("last_step", "best_val")),

@@ -30,6 +30,10 @@ def same_as_recorded(evaluated, folder):
         )
     else:
         print(f"The same as recorded in {path}, which stays as it is")
+    more = [name for name in evaluated if name not in recorded]
+    if more:
+        pairs = ", ".join(f"{name} {float(evaluated[name]):.4f}" for name in more)
+        print(f"Not in that record: {pairs} (--fresh, or another --output-dir, records them)")
 
 
 def write_results(trainer, evaluated, split, seconds, eval_only):

@@ -26,8 +26,8 @@ OLD_SPLIT = "data split"  # of results.json of earlier versions
 TRAINING, EVALUATION = "training run", "evaluation"
 # what the program writes into a run folder, RECORD last: until it is moved, the folder still says whose it is
 OWN_FILES = (
-    RESULTS, "results-*-epochs.json", "log.txt", "cmat.pt", "tensorboard/events.out.tfevents.*", "resume/epoch-*.pt",
-    "*/model.pth.tar-*", "*/model-best.pth.tar", "*/checkpoint", RECORD,
+    RESULTS, "results-*-epochs.json", "predictions.safetensors", "log.txt", "cmat.pt", "tensorboard/events.out.tfevents.*",
+    "resume/epoch-*.pt", "*/model.pth.tar-*", "*/model-best.pth.tar", "*/checkpoint", RECORD,
 )  # fmt: skip
 
 

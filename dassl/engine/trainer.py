@@ -25,6 +25,7 @@ from ..utils import (
 )
 from .base import TrainerBase
 from .evaluated import trained_with
+from .predictions import check_can_save, save_predictions
 from .provenance import frozen_hash
 from .results import same_as_recorded, write_results
 from .run_folder import EVALUATION, TRAINING, RunFolder, earlier_run, resumed_folder
@@ -113,6 +114,8 @@ class SimpleTrainer(TrainerBase):
         self.build_model()
         self.evaluator = build_evaluator(cfg, lab2cname=self.lab2cname)
         self.evaluator.gives_logits = self.gives_logits
+        if cfg.TEST.SAVE_PREDICTIONS:
+            check_can_save(self)
         self.best_result = -np.inf
 
     def check_cfg(self, cfg):
@@ -294,6 +297,8 @@ class SimpleTrainer(TrainerBase):
             same_as_recorded(results, self._run_folder)
         elif parallel.is_main():
             write_results(self, results, split, seconds, eval_only=not self._trained)
+        if parallel.is_main() and self.cfg.TEST.SAVE_PREDICTIONS:
+            save_predictions(self, split)
         self._results_written = True
 
     def ensure_results(self):

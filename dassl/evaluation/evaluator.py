@@ -54,6 +54,9 @@ class Classification(EvaluatorBase):
     def __init__(self, cfg, lab2cname=None, **kwargs):
         super().__init__(cfg)
         self._lab2cname = lab2cname
+        for k in cfg.TEST.TOP_K:
+            if lab2cname and k > len(lab2cname):
+                raise UserError(f"TEST.TOP_K {k}: there are {len(lab2cname)} classes; choose smaller numbers")
         self.reset()
 
     @property
@@ -66,7 +69,8 @@ class Classification(EvaluatorBase):
 
     def reset(self):
         """Forget the predictions."""
-        self._y_true, self._y_pred = [], []
+        self._y_true, self._y_pred, self._scores = [], [], []
+        self._among = dict.fromkeys(self.cfg.TEST.TOP_K, 0)
         self.calibration = Calibration()
         self._correct = self._total = 0
 
@@ -78,11 +82,19 @@ class Classification(EvaluatorBase):
         self._total += gt.shape[0]
         self._y_true.extend(gt.tolist())
         self._y_pred.extend(pred.tolist())
+        for k in self._among:
+            self._among[k] += int(mo.topk(k, dim=1)[1].eq(gt[:, None]).any(1).sum())
+        if self.cfg.TEST.SAVE_PREDICTIONS:
+            self._scores.append(mo.detach().float().cpu())
         if self.gives_logits:
             self.calibration.add(mo, gt)
 
+    def scores(self):
+        """Scores [N, C], float32 on the CPU, and labels [N] of the images seen, where TEST.SAVE_PREDICTIONS asks for them."""
+        return torch.cat(self._scores), torch.tensor(self._y_true)
+
     def evaluate(self):
-        """Print the result and return accuracy, error_rate, macro_f1 (and ece, perclass_accuracy), all in per cent."""
+        """Print the result and return accuracy, error_rate, macro_f1 (and top_k, ece, perclass_accuracy), all in per cent."""
         if not self._total:
             raise UserError("nothing to evaluate: the split has no images")
         acc = 100.0 * self._correct / self._total
@@ -96,6 +108,9 @@ class Classification(EvaluatorBase):
             f"* error: {100.0 - acc:.1f}%\n"
             f"* macro_f1: {macro_f1:.1f}%"
         )
+        for k, hits in self._among.items():
+            results[f"top_{k}"] = 100.0 * hits / self._total
+            print(f"* top-{k}: {results[f'top_{k}']:.1f}%")
         if self.gives_logits:
             results["ece"] = self.calibration.error()
             print(f"* ece: {results['ece']:.1f}%")
