@@ -11,6 +11,7 @@ from basics import UserError
 from dassl.data.datasets import DatasetBase
 
 from .fewshot import fewshot, validation_sample
+from .held_out import HoldsOut
 from .layout import download_command, require
 from .splits import (
     Item,
@@ -36,7 +37,7 @@ __all__ = [
 ]
 
 
-class SplitDataset(DatasetBase):
+class SplitDataset(HoldsOut, DatasetBase):
     """A dataset with a split file in the lineage's JSON format.
 
     Class attributes:
@@ -102,7 +103,9 @@ class SplitDataset(DatasetBase):
                 f"{self.split_fewshot_dir} has no image of the class {min(missing)!r}; give it one, or delete the file to have "
                 "the sample drawn again"
             )
-        train, val, test = subsample_classes(train, val, test, subsample=cfg.DATASET.SUBSAMPLE_CLASSES)
+        if cfg.DATASET.HELD_OUT:
+            test = self.hold_out(cfg, train, val, test)
+        train, val, test = self.chosen(cfg, train, val, test)
         self.require_images((train, val, test))
         super().__init__(train_x=train, val=val or None, test=test)
 
@@ -155,7 +158,7 @@ class SplitDataset(DatasetBase):
         train, val, test = self.load_split()
         if shots:
             val = validation_sample(train, val, test, self.train_x, cfg.DATASET.NUM_SHOTS, shots, cfg.SEED)
-        _, val = subsample_classes(train, val, subsample=cfg.DATASET.SUBSAMPLE_CLASSES)
+        _, val = self.chosen(cfg, train, val)
         self.require_images((val,))
         return val
 

@@ -253,7 +253,13 @@ def classnames_by_label(data):
     return [names[label] for label in sorted(names)]
 
 
-def subsample_classes(*args, subsample="all"):
+def base_labels(data):
+    """The labels of the base classes: the first ceil(n / 2) of the sorted labels."""
+    labels = sorted({item.label for item in data})
+    return labels[: math.ceil(len(labels) / 2)]
+
+
+def subsample_classes(*args, subsample="all", held_out=()):
     """Keep the base or the new classes and relabel them from 0.
 
     The labels of the first list are sorted; the first ceil(n / 2) are the base classes, the rest are the new ones.
@@ -261,6 +267,7 @@ def subsample_classes(*args, subsample="all"):
     Args:
         *args: lists of Item (train, val, test).
         subsample: "all", "base" or "new" (DATASET.SUBSAMPLE_CLASSES).
+        held_out: labels of base classes that play the new ones: "new" keeps them alone, "base" the other base classes.
 
     Returns:
         As many lists as were given.
@@ -272,10 +279,12 @@ def subsample_classes(*args, subsample="all"):
         raise UserError(f"DATASET.SUBSAMPLE_CLASSES must be all, base or new, but is {subsample!r}")
     if subsample == "all":
         return args
-    labels = sorted({item.label for item in args[0]})
-    n_base = math.ceil(len(labels) / 2)
+    labels, base = sorted({item.label for item in args[0]}), base_labels(args[0])
     print(f"SUBSAMPLE {subsample.upper()} CLASSES!")
-    kept = labels[:n_base] if subsample == "base" else labels[n_base:]
+    if held_out:
+        kept = list(held_out) if subsample == "new" else [label for label in base if label not in held_out]
+    else:
+        kept = base if subsample == "base" else labels[len(base) :]
     if not kept:
         raise UserError(f"DATASET.SUBSAMPLE_CLASSES {subsample} leaves no class: the dataset has {len(labels)}")
     relabel = {label: new for new, label in enumerate(kept)}

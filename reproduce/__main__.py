@@ -7,7 +7,7 @@ from basics.program import EXIT_STATUSES, Parser
 
 
 def run(argv):
-    from reproduce import calibration, demo, report, results, single, tables  # here, where a missing package is explained
+    from reproduce import calibration, demo, report, results, single, tables, tune  # here, where a missing package is explained
 
     parser = Parser(
         prog="python -m reproduce",
@@ -19,6 +19,7 @@ def run(argv):
     results.add_arguments(commands)
     calibration.add_arguments(commands)
     demo.add_arguments(commands)
+    tune.add_arguments(commands)
     tables.add_arguments(commands)
     report.add_arguments(commands)
     args = parser.parse_args(argv)
@@ -28,6 +29,7 @@ def run(argv):
         "calibration": calibration.main,
         "demo": demo.main,
         "report": report.main,
+        "tune": tune.main,
     }
     return mains.get(args.command, tables.main)(args)
 

@@ -38,12 +38,14 @@ class Result:
     """The test metrics of one run, in per cent: accuracy, error, macro_f1 where the file has them.
 
     settings: those that decide the numbers, as far as results.json names them. note: what tables say of the run.
+    held_out: whether it was tested on validation images of held-out classes, to choose settings: no result of the method.
     """
 
     path: Path
     metrics: dict
     settings: dict = field(default_factory=dict)
     note: str = ""
+    held_out: bool = False
 
     @property
     def experiment(self):
@@ -94,7 +96,9 @@ def read_run(directory):
     result = read_result(directory)
     if result is not None:
         metrics = {name: result["metrics"][key] for name, key in METRICS.items() if key in result["metrics"]}
-        return Result(directory / "results.json", metrics, deciding(result.get("config") or {}), selection_note(result))
+        settings = deciding(result.get("config") or {})
+        held_out = bool(settings.get("DATASET.HELD_OUT"))
+        return Result(directory / "results.json", metrics, settings, selection_note(result), held_out)
     logs = sorted(directory.glob("log.txt*"), key=lambda path: path.name, reverse=True)
     for log in logs:
         metrics = read_log(log)
@@ -188,6 +192,12 @@ def summarise(directory, spread=std):
     results, without = collect(directory)
     for folder in without:
         print(f"no result (not finished?): {folder}")
+    choosing = [result for result in results if result.held_out]
+    if choosing:
+        print(
+            f"left out: {len(choosing)} runs on held-out classes, which choose settings (DATASET.HELD_OUT): {choosing[0].path} …"
+        )
+        results = [result for result in results if not result.held_out]
     if not results:
         raise UserError(f"no finished run in {directory}: neither a results.json nor a log.txt with a test result")
     groups = group_by_experiment(results)

@@ -101,6 +101,10 @@ def selection_of(args, experiment):
     for method, _ in chosen.cfgs:
         if method and method not in known:
             raise UserError(f"--cfg: {method} is none of the methods in the table{facts.choices(method, sorted(known))}")
+    if any(key.startswith("DATASET.HELD_OUT") for key in chosen.opts[::2]):
+        raise UserError(
+            "--set DATASET.HELD_OUT: runs on held-out classes choose settings (python -m reproduce tune); no table has them"
+        )
     return chosen
 
 

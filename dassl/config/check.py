@@ -17,6 +17,7 @@ def check(cfg):
     _check_optim(cfg.OPTIM)
     _check_loader(cfg.DATALOADER)
     _check_blur(cfg.INPUT)
+    _check_held_out(cfg)
 
 
 def _meant(known, value):
@@ -57,6 +58,16 @@ def _check_loader(loader):
 def _check_blur(c):
     if "gaussian_blur" in c.TRANSFORMS and c.GB_K // 2 >= min(c.SIZE):
         raise UserError(f"INPUT.GB_K {c.GB_K}: must be below twice the edge of an image of INPUT.SIZE {tuple(c.SIZE)} (kernel)")
+
+
+def _check_held_out(cfg):
+    if not cfg.DATASET.HELD_OUT:
+        return
+    if cfg.DATASET.SUBSAMPLE_CLASSES == "all" or cfg.TEST.SPLIT != "val":
+        raise UserError(
+            f"DATASET.HELD_OUT {cfg.DATASET.HELD_OUT}: divides the base classes and reads no test image: set "
+            "DATASET.SUBSAMPLE_CLASSES base or new, and TEST.SPLIT val"
+        )
 
 
 def remarks(cfg, readers):

@@ -140,6 +140,14 @@ def _dataset():
         NUM_LABELED=key(-1, "labelled images in semi-supervised learning", low=-1, reader=UNREAD),
         NUM_SHOTS=key(-1, "training images per class", low=1, also={-1: "all"}),
         SUBSAMPLE_CLASSES=key("all", "classes to use: all, the first half, or the rest", choices=("all", "base", "new")),
+        HELD_OUT=key(
+            0.0,
+            "share of the base classes that play the new ones, with validation images in place of test images, while settings "
+            "are chosen (python -m reproduce tune); 0: none",
+            low=0.0,
+            below=1.0,
+        ),
+        HELD_OUT_SEED=key(0, "seed of the draw of these classes", low=0, high=2**32 - 1),
         FOLDER=key("", "folder below ROOT", reader="ImageFolder"),
         VAL_PERCENT=key(0.1, "share of the training images for validation", low=0.0, below=1.0, reader=UNREAD),
         STL10_FOLD=key(-1, "fold of STL-10", low=-1, high=9, reader=UNREAD),

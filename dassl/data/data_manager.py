@@ -84,6 +84,18 @@ def _check_limit_of_files(workers):
             )
 
 
+class Unread:
+    """Stands for the test images of a run that must not see them: whoever asks for one gets a UserError."""
+
+    def __iter__(self):
+        raise UserError(
+            "DATASET.HELD_OUT: settings are being chosen, and no test image is read; leave out the setting that asks for "
+            "them, such as a search on test images"
+        )
+
+    __len__ = __iter__
+
+
 class DataManager:
     """The dataset of ``cfg`` with its loaders ``train_loader_x``, ``train_loader_u``, ``val_loader``, ``test_loader``.
 
@@ -93,6 +105,10 @@ class DataManager:
     def __init__(self, cfg, custom_tfm_train=None, custom_tfm_test=None, dataset_wrapper=None):
         with parallel.main_first():  # it may write splits and samples
             dataset = build_dataset(cfg)
+            if cfg.DATASET.HELD_OUT and not getattr(dataset, "held_out", ()):
+                raise UserError(
+                    f"DATASET.HELD_OUT: the dataset {cfg.DATASET.NAME} has a class of its own that doesn't know this key"
+                )
             if parallel.is_main():
                 check_readable(dataset, cfg, turns_photos(cfg))
         tfm_train = _transform(cfg, custom_tfm_train, is_train=True)
@@ -117,7 +133,7 @@ class DataManager:
         if dataset.train_u:
             self.train_loader_u = train_loader(dataset.train_u, loader.TRAIN_X if loader.TRAIN_U.SAME_AS_X else loader.TRAIN_U)
         self.val_loader = eval_loader(dataset.val) if dataset.val else None
-        self.test_loader = eval_loader(dataset.test)
+        self.test_loader = Unread() if cfg.DATASET.HELD_OUT else eval_loader(dataset.test)
 
         self.dataset = dataset
         self._num_classes = dataset.num_classes

@@ -57,6 +57,7 @@ def write_results(trainer, evaluated, split, seconds, eval_only):
         "metrics": _metrics(evaluated, trainer.evaluator, trainer.num_classes),
         "classnames": list(dataset.classnames),
         **({"calibration": trainer.evaluator.calibration.bins()} if "ece" in evaluated else {}),
+        **({"held_out": sorted(dataset.held_out)} if cfg.DATASET.HELD_OUT else {}),
         **trainer.results_extras(),
         "eval_only": eval_only,
         "epochs": cfg.OPTIM.MAX_EPOCH,

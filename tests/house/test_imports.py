@@ -26,7 +26,7 @@ COMMANDS = {
     "reproduce.defaults": ("trainers",),
 }  # programs inside a package: what they may import beside it
 WITHOUT_TORCH = ("basics", "datasets", "foreign", "inference", "reproduce", "train", "predict")  # when they are imported
-HEAVY = {"torch", "torchvision", "open_clip", "ray", "matplotlib", "pandas", "scipy", "sklearn", "tensorboard"}
+HEAVY = {"torch", "optuna", "torchvision", "open_clip", "ray", "matplotlib", "pandas", "scipy", "sklearn", "tensorboard"}
 TYPE_CHECKING = "TYPE_CHECKING"
 
 
