@@ -73,7 +73,7 @@ def difference_block(by_row, reference, question, selection):
     for (_, cells), p in zip(rows, holm(raw), strict=True):
         cells.append(Cell(p, digits=3))
     columns = (*map(scores.printed_name, selection.datasets), "mean", "p")
-    return Block(f"Difference of H to {reference}: {question}", columns, rows)
+    return Block(f"Difference of H to {reference}: {question}", columns, rows, ranked=False)
 
 
 def by_seed_difference(own, other):

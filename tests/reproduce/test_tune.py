@@ -159,7 +159,7 @@ def test_a_run_on_held_out_classes_is_in_no_table(tmp_path, monkeypatch, capsys)
         config["DATASET"] |= {"HELD_OUT": 0.3, "SUBSAMPLE_CLASSES": run.classes}
         config["TEST"]["SPLIT"] = "val"
         finish(tmp_path, run, 99.0, config=config)
-    document = selection.document(tmp_path, tables.command_for([], selection))
+    document = selection.document(tmp_path, tables.command_for(selection))
     assert document.blocks[0].rows[0][1][0].ours is None
     assert "DATASET.HELD_OUT" in " ".join(document.blocks[0].rows[0][1][0].marks)
     with pytest.raises(UserError, match="no finished run"):
