@@ -53,16 +53,20 @@ def template_for(dataset: type, method: str = "") -> str:
     template = others.get(method) or getattr(dataset, "template", "") or GENERIC
     if not isinstance(template, str):
         raise UserError(f"{where}: a template is a text, not {template!r}")
-    _check_line(template, where)
+    check_line(template, where)
     return template
 
 
 @dataclass(frozen=True)
 class TemplateGroup:
-    """A named group of templates; its first template initialises the group's expert."""
+    """A named group of templates; its first template initialises the group's expert.
+
+    sentences: ((class, (sentence, …)), …) of a group of descriptions, which guide the expert in place of the templates.
+    """
 
     name: str
     templates: tuple
+    sentences: tuple = ()
 
 
 def soft_parts(template, tokenizer=None):
@@ -111,7 +115,7 @@ def read_groups(path: str | Path, doubled_blanks: bool = False) -> list[Template
     """Parse a group file.
 
     Args:
-        path: of the file.
+        path: of the file; one that ends in .json holds groups of descriptions.
         doubled_blanks: allow two blanks in a row, where they mean something (``word_parts``).
 
     Returns:
@@ -121,6 +125,10 @@ def read_groups(path: str | Path, doubled_blanks: bool = False) -> list[Template
         UserError: no such file, no group in it, or a line that isn't a template; names file and line.
     """
     path = Path(path)
+    if path.suffix == ".json":
+        from .descriptions import read_described
+
+        return read_described(path)
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -134,7 +142,7 @@ def read_groups(path: str | Path, doubled_blanks: bool = False) -> list[Template
         content, _, comment = line.partition("#")
         content = content.strip()
         if content:
-            _check_line(content, f"{path}:{number}", doubled_blanks)
+            check_line(content, f"{path}:{number}", doubled_blanks)
             current.append(content)
         elif comment and not current:
             name = comment.strip()
@@ -150,7 +158,7 @@ def read_groups(path: str | Path, doubled_blanks: bool = False) -> list[Template
     return groups
 
 
-def _check_line(template, where, doubled_blanks=False):
+def check_line(template, where, doubled_blanks=False):
     """A template has one {} and no other brace, no doubled blank unless asked for, no control character."""
     if not template.isprintable():
         raise UserError(f"{where}: control character in a template: {template!r}")

@@ -4,6 +4,7 @@ import torch
 
 from learning import PromptTrainer
 from prompting import template_programs, unit, word_programs
+from prompting.descriptions import sentence_programs, sentences_of
 
 from . import parts
 
@@ -58,12 +59,33 @@ class Experts(PromptTrainer):
             self._partial_plans[key] = self.plan([plan.programs[g] for g in chosen])
         return self._partial_plans[key]
 
+    def hard_groups(self, classnames):
+        """G tensors [I, C, E] of unit text features that guide the experts: of a group's I templates.
+
+        Of a group of descriptions I is 1: each class's unit mean over its sentences' unit features.
+        """
+        if not any(g.sentences for g in self.groups):
+            return [self.hard_features(g.templates, classnames) for g in self.groups]
+        found, cut, total = [], 0, 0
+        for group in sentences_of(self.groups, classnames):
+            programs, longer = sentence_programs([text for texts in group for text in texts], self.clip.tokenizer)
+            cut, total = cut + longer, total + len(programs)
+            with torch.no_grad():
+                features = self.clip.encode_text(self._compile([programs]))[0]  # [sentences of all classes, E]
+            parts_of_classes = features.split([len(texts) for texts in group])
+            found.append(unit(torch.stack([part.mean(dim=0) for part in parts_of_classes]))[None])
+        print(
+            f"Descriptions: {total} sentences guide {len(found)} experts"
+            + (f"; {cut} are cut to the text encoder's length" * bool(cut))
+        )
+        return found
+
     def training_targets(self):
         """What the losses compare with, computed when training first asks for it."""
         if self._targets is None:
             o, seen = self.options, self.dm.dataset.classnames
             every = list(getattr(self.dm.dataset, "all_classnames", seen)) if o.TEXT_CLASSES == "all" else list(seen)
-            hard = [self.hard_features(g.templates, every) for g in self.groups]  # G tensors [I, C, E]
+            hard = self.hard_groups(every)  # G tensors [I, C, E]
             rows = torch.tensor([every.index(name) for name in seen], device=self.device)
             if o.FULL_STOP or every == list(seen):  # one read-out: classification takes the rows of the training classes
                 plan, class_rows, text_rows = self.experts_plan([(every, o.FULL_STOP)]), rows, slice(None)

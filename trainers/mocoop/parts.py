@@ -19,7 +19,7 @@ def extend_cfg(cfg):
     weight = {"low": 0.0, "high": 1e6}
     cfg.TRAINER.MOCOOP = section(
         PREC=precision(),
-        TEMPLATES=key("", "group file", also={"": "templates/<dataset>.txt"}),
+        TEMPLATES=key("", "group file; .json: of descriptions", also={"": "templates/<dataset>.txt"}),
         GROUPING=key("semantic", "groups of the file, or of their sizes at random (Table 4)", choices=("semantic", "random")),
         GROUPING_SEED=key(0, "seed of the random grouping", low=0),
         CONTEXT_COUNT=key(
@@ -134,6 +134,8 @@ def groups_for(cfg):
     groups = read_groups(path, doubled_blanks=o.CONTEXT_COUNT == "words")
     if o.GROUPING == "semantic":
         return groups
+    if any(g.sentences for g in groups):
+        raise UserError(f"TRAINER.MOCOOP.GROUPING random deals templates; {path} holds descriptions of classes")
     groups = shuffled(groups, o.GROUPING_SEED)
     print(f"Random grouping {o.GROUPING_SEED} (TRAINER.MOCOOP.GROUPING_SEED)")
     own = hand_template(cfg)
@@ -153,14 +155,16 @@ def shuffled(groups, seed):
 
 def to_plain(groups):
     """Groups as plain data, for a checkpoint."""
-    return [{"name": g.name, "templates": list(g.templates)} for g in groups]
+    sentences = lambda g: {"sentences": {name: list(texts) for name, texts in g.sentences}} if g.sentences else {}  # noqa: E731
+    return [{"name": g.name, "templates": list(g.templates), **sentences(g)} for g in groups]
 
 
 def from_plain(data):
     """The groups that ``to_plain`` made; UserError when a checkpoint holds something else."""
     try:
-        groups = [TemplateGroup(str(g["name"]), tuple(map(str, g["templates"]))) for g in data]
-    except (TypeError, KeyError):
+        said = [tuple((str(name), tuple(map(str, texts))) for name, texts in g.get("sentences", {}).items()) for g in data]
+        groups = [TemplateGroup(str(g["name"]), tuple(map(str, g["templates"])), s) for g, s in zip(data, said)]
+    except (AttributeError, TypeError, KeyError):
         groups = []
     if not groups or any(t.count("{}") != 1 for g in groups for t in g.templates) or not all(g.templates for g in groups):
         raise UserError("the checkpoint carries no template groups: not a MoCoOp checkpoint of this project")
