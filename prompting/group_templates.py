@@ -86,9 +86,7 @@ def number_of_groups(args, texts, features):
     best = max(found, key=lambda number: (round(found[number], 9), -number))
     print("Mean silhouette: " + ", ".join(f"{number} groups {value:.3f}" for number, value in found.items()))
     if best == args.most:
-        print(
-            f"Note: the silhouette is highest at the largest number tried (--most {best}): there may be no natural number of groups"
-        )
+        print(f"Note: the silhouette is highest at the largest number tried (--most {best}): perhaps no number is natural")
     return best
 
 
