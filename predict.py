@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from basics import UserError, printable, program, read_json
+from basics import UserError, home, printable, program, read_json
 from basics.program import EXIT_STATUSES, Parser
 from inference import Predictor, as_text, gathering, picture, read_run, routing, scoring, writing
 
@@ -26,6 +26,7 @@ MANY = 100  # images: from here on they aren't printed one by one where a file h
 
 def build_parser():
     parser = Parser(
+        prog=home.command("predict"),
         description="Classify images with a finished run; for MoCoOp also show the router's choice of experts.",
         epilog=f"{EXIT_STATUSES.rstrip('.')}; 3 done, but some images can't be read.",
     )

@@ -19,7 +19,7 @@ import time
 import warnings
 from pathlib import Path
 
-from basics import UserError, nearest_file
+from basics import UserError, home, nearest_file
 from basics.job import in_parallel, is_first
 from basics.program import EXIT_INTERRUPTED, EXIT_STATUSES, EXIT_TERMINATED, Parser, Terminated, as_process, to_stderr
 from basics.program import run as run_program
@@ -32,7 +32,11 @@ _anew = False  # whether the trainer that runs has a training loop of its own, f
 
 
 def build_parser(repository=None):
-    parser = Parser(description="Train or evaluate one prompt-learning method on one dataset.", epilog=EXIT_STATUSES)
+    parser = Parser(
+        prog=home.command("train"),
+        description="Train or evaluate one prompt-learning method on one dataset.",
+        epilog=EXIT_STATUSES,
+    )
     parser.add_argument("--root", default="", help="folder that holds the datasets")
     parser.add_argument("--output-dir", default="", help="where log.txt, checkpoints and results.json go")
     parser.add_argument("--resume", default="", help="resume training from the checkpoint in this run folder")
@@ -75,9 +79,11 @@ def build_parser(repository=None):
     return parser
 
 
-def check_config_file(path, option):
+def config_file(path, option):
+    """The path of a YAML file as it was given, or of ours of that name."""
+    path = home.found(path) if path else ""
     if not path or Path(path).is_file():
-        return
+        return path
     near = nearest_file(path)
     hint = f"; the nearest existing file is {near}" if near else ""
     raise UserError(f"{option}: no such file: {path}{hint}")
@@ -130,12 +136,11 @@ def foreign_repository(argv):
         following = argv[i + 1] if i + 1 < len(argv) else ""
         trainer = following if word in ("--trainer", "TRAINER.NAME") else trainer
         trainer = word.partition("=")[2] if word.startswith("--trainer=") else trainer
-    if not trainer or not any((Path(__file__).parent / "foreign").glob("*_settings.py")):
+    if not trainer or not home.listed("foreign", "*_settings.py"):
         return None
     from foreign import repository_of
 
-    ours = {folder.name for folder in (Path(__file__).parent / "configs" / "trainers").iterdir()}
-    return repository_of(trainer, ours)
+    return repository_of(trainer, {folder.name for folder in home.listed("configs/trainers", "*")})
 
 
 def setup_cfg(args, extend=None):
@@ -206,8 +211,8 @@ def run(args):
     if args.keys is not None:
         return show_keys(args.keys)
     check_options(args)
-    check_config_file(args.dataset_config_file, "--dataset-config-file")
-    check_config_file(args.config_file, "--config-file")
+    args.dataset_config_file = config_file(args.dataset_config_file, "--dataset-config-file")
+    args.config_file = config_file(args.config_file, "--config-file")
     cfg = setup_cfg(args)
     from dassl.engine import launch
     from dassl.utils import parallel
@@ -285,11 +290,12 @@ def report(message, status):
     if in_parallel():
         for number in (signal.SIGINT, signal.SIGTERM):  # torchrun repeats signals, and sends them to those that are left
             signal.signal(number, signal.SIG_IGN)
-    if in_parallel() and "dassl.utils" in sys.modules:
+    engine = sys.modules.get(home.qualified("dassl.utils")) if in_parallel() else None
+    if engine:
         signalled = status in (EXIT_INTERRUPTED, EXIT_TERMINATED)  # as all processes are
         if signalled and not is_first():
             return
-        message, shown = sys.modules["dassl.utils"].parallel.first_report(message)
+        message, shown = engine.parallel.first_report(message)
     if shown:
         to_stderr(message, status)
     log = getattr(sys.stdout, "file", None)

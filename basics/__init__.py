@@ -1,5 +1,6 @@
 """The ground floor: errors for users, readable text, names, files, and how a program ends. Needs no torch; all may use it."""
 
+from . import home
 from .errors import DamagedFileError, UserError, printable
 from .files import atomic_path, atomic_write, listdir_nohidden, mkdir_if_missing, read_json, write_json, write_text
 from .names import closest, nearest, nearest_file
@@ -14,6 +15,7 @@ __all__ = [
     "mkdir_if_missing",
     "nearest",
     "nearest_file",
+    "home",
     "printable",
     "read_json",
     "write_json",

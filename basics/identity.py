@@ -10,6 +10,8 @@ from pathlib import Path
 
 import yaml
 
+from . import home
+
 NOT_DECIDING = {  # setting: why another value of it leaves the numbers as they are
     "OUTPUT_DIR": "where the files of the run lie",
     "RESUME": "where it resumes from: the checkpoint carries an identity of its own",
@@ -43,7 +45,6 @@ LATER = {  # a setting of old: {settings that came later beside it: their only v
         "TRAINER.MOCOOP.BALANCE_LOSS": "none",
     },
 }  # fmt: skip
-PROJECT = Path(__file__).resolve().parents[1]
 SHOWN = 20  # differences that a message names
 
 _HEADER = re.compile(r"^\*+\n\*\* Config \*\*\n\*+\n(.*?)^(?:\d+ processes share|Collecting env info)", re.MULTILINE | re.DOTALL)
@@ -72,8 +73,8 @@ def deciding(config):
     settings = completed({key: value for key, value in flatten(config).items() if key not in NOT_DECIDING})
     name = settings.get("MODEL.BACKBONE.NAME")
     if isinstance(name, str):
-        places = [root / name.removeprefix("local-dir:") for root in (Path(), PROJECT)]
-        if any((place / file).is_file() for place in places for file in ("", "open_clip_config.json", "config.json")):
+        places = [root / name.removeprefix("local-dir:") for root in (Path(), home.PROJECT)]
+        if any((folder / file).is_file() for folder in places for file in ("", "open_clip_config.json", "config.json")):
             settings["MODEL.BACKBONE.NAME"] = places[0].name  # a path; the model in it is compared itself
     return settings
 

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from . import home
 from .errors import UserError, printable
 
 EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_TERMINATED, EXIT_BROKEN_PIPE = 2, 130, 143, 141
@@ -34,21 +35,6 @@ FILE_SYSTEM_ERRORS = {
     errno.EMFILE: TOO_MANY_FILES,
     errno.ENFILE: TOO_MANY_FILES,
 }
-OURS = {
-    "basics",
-    "benchmarks",
-    "dassl",
-    "datasets",
-    "foreign",
-    "inference",
-    "learning",
-    "models",
-    "prompting",
-    "reproduce",
-    "trainers",
-}
-
-
 INSTALLED = {  # modules of the packages that `make venv` installs
     "torch", "torchvision", "open_clip", "numpy", "PIL", "yacs", "yaml", "tabulate", "tqdm", "gdown", "safetensors", "sklearn",
     "scipy", "matplotlib", "pandas", "tensorboard", "ray",
@@ -118,15 +104,14 @@ def _explain_in_words(error: BaseException, after: str) -> str | None:
         return f"out of memory{size}; lower DATALOADER.TRAIN_X.BATCH_SIZE, or the sizes of what the method learns"
     if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
         return f"{str(error).strip(' .')}. The system ends processes when memory runs out: lower DATALOADER.NUM_WORKERS" + after
-    if isinstance(error, ModuleNotFoundError) and str(error.name).split(".")[0] not in OURS:
+    if isinstance(error, ModuleNotFoundError) and str(error.name).split(".")[0] not in home.PACKAGES:
         module = str(error.name).split(".")[0]
         missing = f"the Python package {module} is not installed for {sys.executable}"
+        install = f"{sys.executable} -m pip install {PACKAGE_OF.get(module, module)}"
         if module in INSTALLED:
-            return f"{missing}; `make venv` sets up .venv with all that this project needs"
-        return (
-            f"{missing}; what imports it is not part of this project, and `make venv` doesn't install it: "
-            f"{sys.executable} -m pip install {PACKAGE_OF.get(module, module)}"
-        )
+            return f"{missing}; {install if home.INSTALLED else '`make venv` sets up .venv with all that this project needs'}"
+        needed = "mocoop doesn't need it itself" if home.INSTALLED else "`make venv` doesn't install it"
+        return f"{missing}; what imports it is not part of this project, and {needed}: {install}"
     return None
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from . import home
 from .errors import UserError
 
 BASE = "_BASE_"  # the key that names the file, or the files, on which another one is based, relative to the latter's folder
@@ -33,7 +34,7 @@ def _read(path, above):
     for base in bases:
         if not isinstance(base, str) or not base:
             raise UserError(f"{place}: {BASE} takes the name of a YAML file or a list of names, not {base!r}")
-        base = osp.normpath(osp.join(osp.dirname(path), osp.expanduser(base)))
+        base = home.found(osp.normpath(osp.join(osp.dirname(path), osp.expanduser(base))))
         if osp.realpath(base) in above:
             raise UserError(f"{place}: {BASE} leads in a circle, back to {base}")
         if not osp.isfile(base):

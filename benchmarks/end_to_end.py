@@ -29,10 +29,11 @@ import torch
 from PIL import Image
 from tabulate import tabulate
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
+if not __package__:  # run as a script
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import datasets  # noqa: F401  (registers)
 import trainers
-from basics import program, write_json
+from basics import home, program, write_json
 from basics.program import Parser
 from benchmarks.measure import median_times
 from benchmarks.text_tower import CALTECH_BASE, EUROSAT
@@ -42,7 +43,6 @@ from prompting import unit
 from prompting.insertions import NOTHING
 from prompting.reference import encode_reference
 
-PROJECT = Path(__file__).resolve().parents[1]
 METHODS = ["ZeroshotCLIP", "LinearProbe", "CoOp", "CoCoOp", "KgCoOp", "ProGrad", "MoCoOp"]
 WAYS = ("plain", "first", "later")
 UNTRAINED = ("ZeroshotCLIP", "LinearProbe")  # nothing to learn; not learned in steps
@@ -98,11 +98,11 @@ class Way:
     def __init__(self, way, method, root, size, device):
         cfg = get_cfg_default()
         trainers.extend_cfg(cfg)
-        cfg.merge_from_file(str(PROJECT / "configs" / "trainers" / method / "builtin.yaml"))
+        cfg.merge_from_file(str(home.PROJECT / "configs" / "trainers" / method / "builtin.yaml"))
         cfg.merge_from_list([
             "TRAINER.NAME", method, "DATASET.NAME", "ImageFolder", "DATASET.FOLDER", "noise", "DATASET.ROOT", str(root),
             "USE_CUDA", device == "cuda", "SEED", 1, "VERBOSE", False, "OUTPUT_DIR", str(root / "run"),
-            "TRAINER.MOCOOP.TEMPLATES", str(PROJECT / "templates" / f"{size.templates}.txt"),
+            "TRAINER.MOCOOP.TEMPLATES", str(home.PROJECT / "templates" / f"{size.templates}.txt"),
             "TRAINER.FEATURE_CACHE", ".features" if way == "later" else "", "TRAINER.CACHE_VIEWS", way == "later",
             "DATALOADER.TEST.BATCH_SIZE", 4 if method == "CoCoOp" else 100,
         ])  # fmt: skip

@@ -19,12 +19,11 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from basics import UserError, program, write_json
+from basics import UserError, home, program, write_json
 from basics.program import Parser
 from reproduce.experiments import EXPERIMENTS, Selection, chosen_rows
 from reproduce.facts import dataset_stem
 
-PROJECT = Path(__file__).resolve().parents[1]
 PLAIN_SETTINGS = ("TRAINER.FEATURE_CACHE", "", "DATALOADER.DECODED_MB", "0")
 
 
@@ -57,12 +56,12 @@ def run(job, way, root, out, cache):
     if way == "ours":
         command += ["TRAINER.FEATURE_CACHE", str(cache)]
     else:
-        script = command.index(str(PROJECT / "train.py"))
+        script = command.index(str(home.PROJECT / "train.py"))
         command = [*command[:script], "-m", "benchmarks.grid", "--plainly", *command[script + 1 :], *PLAIN_SETTINGS]
     start = time.perf_counter()
     done = subprocess.run(
         command,
-        cwd=PROJECT,
+        cwd=home.PROJECT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         text=True,
         stdout=subprocess.PIPE,
@@ -84,7 +83,7 @@ def main(argv=None):
     parser.add_argument("--seeds", nargs="+", type=int, default=[1], help="default: 1")
     parser.add_argument("--methods", nargs="+", help="default: all rows of the table")
     parser.add_settings("a setting for all runs")
-    parser.add_argument("--root", default=str(PROJECT / "data"), help="folder of the datasets (default: data)")
+    parser.add_argument("--root", default=str(home.PROJECT / "data"), help="folder of the datasets (default: data)")
     parser.add_argument("--json", default="", help="also write the results to this file")
     args = parser.parse_args(argv)
     experiment = EXPERIMENTS[args.table]

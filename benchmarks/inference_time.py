@@ -14,14 +14,13 @@ import contextlib
 import io
 import logging
 import sys
-from pathlib import Path
 
 import torch
 from tabulate import tabulate
 
 import learning.building
 import trainers
-from basics import program, write_json
+from basics import home, program, write_json
 from basics.program import Parser
 from benchmarks.measure import median_times
 from benchmarks.text_tower import CALTECH_BASE, EUROSAT
@@ -30,7 +29,6 @@ from dassl.engine import TRAINER_REGISTRY
 from inference import without_images
 from prompting import CLIP, OPENAI_NAMES, load_clip
 
-PROJECT = Path(__file__).resolve().parents[1]
 # the published base-to-new recipes
 RECIPES = {
     "ZeroshotCLIP": "vit_b16", "CoOp": "vit_b16_ctxv1", "CoCoOp": "vit_b16_c4_ep10_batch1_ctxv1", "MoCoOp": "vit_b16",
@@ -69,7 +67,7 @@ class Method:
         self.name, self.classnames = name, names[:num_classes]
         cfg = get_cfg_default()
         trainers.extend_cfg(cfg)
-        cfg.merge_from_file(str(PROJECT / "configs" / "trainers" / name / f"{RECIPES[name]}.yaml"))
+        cfg.merge_from_file(str(home.PROJECT / "configs" / "trainers" / name / f"{RECIPES[name]}.yaml"))
         cuda = clip.text.positional_embedding.is_cuda
         cfg.merge_from_list([
             "TRAINER.NAME", name, "DATASET.NAME", "EuroSAT", "INPUT.SIZE", (clip.image_size,) * 2, "USE_CUDA", cuda,
@@ -143,7 +141,7 @@ def main(argv=None):
     parser.add_argument("--images", type=int, default=1000, help="images of an evaluation (default 1000)")
     parser.add_argument(
         "--templates",
-        default=PROJECT / "templates" / "eurosat.txt",
+        default=home.PROJECT / "templates" / "eurosat.txt",
         help="MoCoOp's group file (default: templates/eurosat.txt, 6 experts)",
     )
     parser.add_argument("--backbone", default="", help="a backbone with its weights, e.g. models/builtin")

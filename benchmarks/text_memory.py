@@ -15,16 +15,15 @@ from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
-from basics import program, write_json
+if not __package__:  # run as a script
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from basics import home, program, write_json
 from basics.program import Parser
 from benchmarks.end_to_end import peak_mb
 from benchmarks.measure import LiveBytes
 from benchmarks.text_tower import CALTECH_BASE, text_tower
 from prompting import build_plan, soft_parts, template_programs, unit
 from prompting.templates import read_groups
-
-PROJECT = Path(__file__).resolve().parents[1]
 
 
 def invented_names(count):
@@ -51,7 +50,9 @@ def main(argv=None):
     parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("--classes", type=int, default=1000, help="at most 1000 (the default)")
     parser.add_argument("--experts", type=int, default=20)
-    parser.add_argument("--templates", default=PROJECT / "templates" / "imagenet.txt", help="default: templates/imagenet.txt")
+    parser.add_argument(
+        "--templates", default=home.PROJECT / "templates" / "imagenet.txt", help="default: templates/imagenet.txt"
+    )
     parser.add_argument("--checkpointing", action="store_true", help="as TRAINER.CHECKPOINTING True")
     parser.add_argument("--measure", action="store_true", help="also run the step (minutes on a CPU)")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="of --measure")

@@ -13,10 +13,11 @@ from pathlib import Path
 import torch
 from tabulate import tabulate
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
-from basics import program, write_json
+if not __package__:  # run as a script
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from basics import home, program, write_json
 from basics.program import Parser
-from benchmarks.inference_time import PROJECT, Method, random_clip
+from benchmarks.inference_time import Method, random_clip
 from benchmarks.measure import median_times
 
 METHODS = ("CoOp", "KgCoOp", "ProGrad", "MoCoOp", "CoCoOp")
@@ -49,7 +50,7 @@ def main(argv=None):
     parser.add_argument("--batch-size", type=int, default=0, help="images a step (default: the published recipe's)")
     parser.add_argument(
         "--templates",
-        default=PROJECT / "templates" / "eurosat.txt",
+        default=home.PROJECT / "templates" / "eurosat.txt",
         help="MoCoOp's group file (default: templates/eurosat.txt, 6 experts)",
     )
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))

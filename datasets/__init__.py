@@ -4,17 +4,15 @@ Every module and package of the folder is imported, so a dataset file that is pu
 and `download` are commands (`python -m datasets.check`) and are left to Python's `-m`.
 """
 
-import importlib
-import pkgutil
+from basics import own_files
+from dassl.data.datasets import DATASET_REGISTRY
 
 COMMANDS = ("check", "download")
 
 
 def import_all():
     """Import every module of this folder, the commands excepted."""
-    for module in sorted(pkgutil.iter_modules(__path__), key=lambda module: module.name):
-        if module.name not in COMMANDS:
-            importlib.import_module(f"{__name__}.{module.name}")
+    own_files.import_all(__name__, __path__, DATASET_REGISTRY, "DATASET_REGISTRY", leave=COMMANDS)
 
 
 import_all()

@@ -10,7 +10,7 @@ than one split, files that are not used, labels and class names that a run would
 
 import sys
 
-from basics import UserError, program
+from basics import UserError, home, program
 from basics.program import EXIT_USER_ERROR, Parser
 from dassl.config import check as check_values
 from dassl.config import get_cfg_default
@@ -128,7 +128,7 @@ def main(argv=None):
 
 def check_all(argv):
     """Check the datasets that a command line names; 2 if anything is wrong."""
-    parser = Parser(prog="python -m datasets.check", description=__doc__.split("\n\n")[0])
+    parser = Parser(prog=home.command("check"), description=__doc__.split("\n\n")[0])
     parser.add_argument("names", nargs="+", metavar="NAME", help="datasets, e.g. EuroSAT, oxford_pets or a YAML file")
     parser.add_argument("--root", default="data", help="data folder (default: data)")
     parser.add_argument("--fast", action="store_true", help="don't decode the images")

@@ -7,7 +7,7 @@ split where there is one. The order of things is the published one: split, few-s
 import os
 from typing import Any
 
-from basics import UserError
+from basics import UserError, home
 from dassl.data.datasets import DatasetBase
 
 from .fewshot import fewshot, validation_sample
@@ -179,7 +179,7 @@ class SplitDataset(HoldsOut, DatasetBase):
                 remedy = f"{self.split_path} writes paths with backslashes, and the images are there with slashes: replace them"
             raise MissingImages(
                 f"{type(self).__name__}: {len(missing)} of {total} images of the split are missing, first {missing[0]}; {remedy} "
-                f"(`python -m datasets.check {type(self).__name__} --root {self.root}` lists them all)",
+                f"(`{home.command('check')} {type(self).__name__} --root {self.root}` lists them all)",
                 missing,
             )
 

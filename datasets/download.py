@@ -11,7 +11,7 @@ missing, 130 Ctrl-C.
 import os
 import sys
 
-from basics import UserError, program
+from basics import UserError, home, program
 from basics.program import Parser
 
 from .fetch import FetchError, fetch, find_on_hub, remove, wrong_checksum
@@ -156,7 +156,7 @@ def main(argv=None):
 
 def download(argv):
     """Fetch the datasets that a command line names, each as far as it goes; 2 if something is missing in the end."""
-    parser = Parser(prog="python -m datasets.download", description=__doc__.split("\n\n")[0])
+    parser = Parser(prog=home.command("download"), description=__doc__.split("\n\n")[0])
     parser.add_argument("names", nargs="+", metavar="NAME", help="datasets, e.g. EuroSAT or oxford_pets")
     parser.add_argument("--root", default="data", help="data folder (default: data)")
     parser.add_argument("--keep-archives", action="store_true", help="don't delete archives after unpacking")

@@ -3,6 +3,7 @@
 import os
 
 from basics import UserError
+from basics.home import command
 
 
 def require(path, what, dataset, root):
@@ -28,7 +29,7 @@ def require(path, what, dataset, root):
 
 def download_command(dataset, root):
     """The command line that downloads `dataset`, or says where it can be had."""
-    return f"python -m datasets.download {dataset.__name__} --root {root}"
+    return f"{command('download')} {dataset.__name__} --root {root}"
 
 
 def find_misplaced(path, dataset, root):

@@ -10,14 +10,12 @@ computes once all settings are merged (docs/foreign-trainers.md). The repository
 
 import importlib
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 
-from basics import UserError
+from basics import UserError, home
 
 from . import importing
 
-FOLDER = Path(__file__).resolve().parent
 SUFFIX = "_settings"
 HOOKS = ("add_arguments", "extend_cfg", "after_merge", "load_model")
 
@@ -35,7 +33,7 @@ class Repository:
 
     @property
     def folder(self):
-        return FOLDER / getattr(self.settings, "SUBFOLDER", self.name)
+        return home.own_folder() / "foreign" / getattr(self.settings, "SUBFOLDER", self.name)
 
     def add_arguments(self, parser):
         """Options of the repository's own train.py."""
@@ -57,7 +55,7 @@ class Repository:
 
     def register(self):
         """Import the trainer's module. A class of the name of one of ours takes its place in this process."""
-        importlib.import_module(f"foreign.{self.name}.{self.settings.TRAINERS[self.trainer]}")
+        importlib.import_module(f"{__name__}.{self.name}.{self.settings.TRAINERS[self.trainer]}")
 
     def before_evaluation(self, trainer):
         """Let the settings file load models in its own way: load_model(the trainer's own function, trainer, directory, epoch)."""
@@ -71,12 +69,12 @@ class Repository:
 
 def names():
     """Names of all settings files."""
-    return sorted(file.stem.removesuffix(SUFFIX) for file in FOLDER.glob(f"*{SUFFIX}.py"))
+    return sorted(file.stem.removesuffix(SUFFIX) for file in home.listed("foreign", f"*{SUFFIX}.py"))
 
 
 def settings(name):
     """The settings file of a repository, as a module; UserError for one that can't be what it should."""
-    module = importlib.import_module(f"foreign.{name}{SUFFIX}")
+    module = importlib.import_module(f"{__name__}.{name}{SUFFIX}")
     trainers = getattr(module, "TRAINERS", None)
     if not isinstance(trainers, dict) or not all(isinstance(word, str) for pair in trainers.items() for word in pair):
         raise UserError(f"{module.__file__}: TRAINERS must be a dict, {{name of a trainer: its module in the folder}}")

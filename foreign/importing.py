@@ -15,8 +15,10 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-PACKAGE = "foreign"
-PROJECT = Path(__file__).resolve().parents[1]
+from basics import home
+from basics.own_files import import_ours
+
+PACKAGE = __package__
 _roots = {}  # name: folder
 
 
@@ -34,9 +36,8 @@ class Finder:
     """Finds ``foreign.<name>.…`` below the repository's folder, with or without ``__init__.py``."""
 
     def find_spec(self, fullname, path=None, target=None):
-        package, _, rest = fullname.partition(".")
-        name, _, inside = rest.partition(".")
-        if package != PACKAGE or name not in _roots:
+        name, _, inside = fullname.removeprefix(f"{PACKAGE}.").partition(".")
+        if not fullname.startswith(f"{PACKAGE}.") or name not in _roots:
             return None
         place = _roots[name].joinpath(*inside.split(".")) if inside else _roots[name]
         init, file = place / "__init__.py", place.with_name(place.name + ".py")
@@ -73,7 +74,7 @@ def _is_own(name, module):
     if top == "dassl" or not top:
         return False
     if top == "datasets":
-        return bool(inside) and not _there(PROJECT, module) and _there(root, module)
+        return bool(inside) and not _there(home.PROJECT, module) and _there(root, module)
     return _there(root, top)
 
 
@@ -89,7 +90,7 @@ def _import_of(name):
             leaf = builtins.__import__(full, globals, locals, fromlist or ("__name__",), 0)
             return leaf if fromlist else sys.modules[f"{PACKAGE}.{name}.{module.partition('.')[0]}"]
         try:
-            return builtins.__import__(module, globals, locals, fromlist, level)
+            return import_ours(module, globals, locals, fromlist, level)
         except ModuleNotFoundError as error:
             if level == 0 and error.name == module == "pkg_resources":
                 return _pkg_resources()

@@ -24,7 +24,7 @@ def read_run(folder: str | Path) -> dict[str, Any]:
         if (folder / "log.txt").exists() or (folder / "resume").exists() or list(folder.glob("*/model*.pth.tar*")):
             raise UserError(f"{folder} is an unfinished run (no results.json yet): let it come to its end first")
         inside = " or ".join(str(p.parent) for p in sorted(folder.glob("*/results.json"))[:3])
-        hint = f"did you mean {inside}?" if inside else "give the folder that train.py was told as --output-dir"
+        hint = f"did you mean {inside}?" if inside else "give the folder that the training run had as --output-dir"
         raise UserError(f"{folder} is not a run folder (it has no results.json); {hint}")
     results = read_json(file)
     if not isinstance(results, dict) or not isinstance(results.get("config"), dict) or not results.get("classnames"):

@@ -26,7 +26,6 @@ from .backbones import ACTIVATIONS, Backbone, backbone_of, open_clip_module
 from .backbones import OPENAI_NAMES as OPENAI_NAMES  # names that were always here
 from .blocks import Block, lower_precision
 from .folders import HUB, HUB_WEIGHTS, from_hub
-from .folders import PROJECT_ROOT as PROJECT_ROOT
 from .image_tower import encode_tokens, is_vit
 from .insertions import NOTHING, Insertions
 from .state_dicts import fitted

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from basics import UserError, read_json, write_json
+from basics import UserError, home, read_json, write_json
 
 from .templates import TemplateGroup, check_line
 from .tokens import clip_tokenizer, readable
@@ -85,9 +85,7 @@ def read_described(path: str | Path) -> list[TemplateGroup]:
     content = read_json(str(path))
     entries = content.get("groups") if isinstance(content, dict) else None
     if not isinstance(entries, list) or not entries:
-        raise UserError(
-            f"{path}: not a group file of descriptions (python -m prompting.group_templates --descriptions makes one)"
-        )
+        raise UserError(f"{path}: not a group file of descriptions ({home.command('groups')} --descriptions makes one)")
     groups = []
     for number, entry in enumerate(entries, start=1):
         where = f"{path}: group {number}"

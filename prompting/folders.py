@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from basics import UserError, read_json
+from basics import UserError, home, read_json
 
 HUB, LOCAL = "hf-hub:", "local-dir:"  # open_clip's prefixes
-PROJECT_ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ("open_clip_config.json", "config.json")  # of several, the first says what the model is
 HUB_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin", "model.safetensors", "pytorch_model.bin")
 _TEXT = {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 12, "num_attention_heads": 8, "vocab_size": 49408,
@@ -28,14 +27,14 @@ def model_folder(name: str) -> Path | None:
     """
     if name.startswith(HUB):
         return Path(from_hub(name, CONFIGS)).parent
-    place = name.removeprefix(LOCAL)
-    for folder in (Path(place), PROJECT_ROOT / place):
+    path = name.removeprefix(LOCAL)
+    for folder in (Path(path), home.PROJECT / path):
         if any((folder / file).is_file() for file in CONFIGS):
             return folder
-    if name.startswith(LOCAL) or (Path(place).is_dir() and place):
-        what = "a folder without" if place and Path(place).is_dir() else "no folder with"
+    if name.startswith(LOCAL) or (Path(path).is_dir() and path):
+        what = "a folder without" if path and Path(path).is_dir() else "no folder with"
         raise UserError(
-            f"{name}: {place or 'nothing'} is {what} {' or '.join(CONFIGS)}: not a model in open_clip's or Hugging Face's format"
+            f"{name}: {path or 'nothing'} is {what} {' or '.join(CONFIGS)}: not a model in open_clip's or Hugging Face's format"
         )
     return None
 

@@ -18,7 +18,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from basics import UserError, program, write_text
+from basics import UserError, home, program, write_text
 from basics.program import EXIT_STATUSES, Parser
 
 from .clustering import grouped, silhouettes
@@ -225,7 +225,7 @@ def checked(args):
 def main(argv=None):
     """Run one command line; returns the exit status."""
     parser = Parser(
-        prog="python -m prompting.group_templates",
+        prog=home.command("groups"),
         description="Group templates by their CLIP text features, for MoCoOp.",
         epilog=EXIT_STATUSES,
     )

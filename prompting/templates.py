@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from basics import UserError
+from basics import UserError, home
 
 from .tokens import clip_tokenizer
 
-TEMPLATE_FOLDER = Path(__file__).resolve().parents[1] / "templates"
+TEMPLATES = "templates"  # folder of the project
 GENERIC = "a photo of a {}."
 
 # the seven templates that CLIP's authors found to do almost as well as all eighty (repository CLIP, notebook on prompts)
@@ -105,10 +105,10 @@ def group_file(dataset: type) -> Path:
     Its name is the attribute ``group_file`` or the class's own; letter case and underscores don't count.
     """
     plain = (getattr(dataset, "group_file", "") or dataset.__name__).lower().replace("_", "")
-    for file in sorted(TEMPLATE_FOLDER.glob("*.txt")):
+    for file in home.listed(TEMPLATES, "*.txt"):
         if file.stem.replace("_", "") == plain:
             return file
-    return TEMPLATE_FOLDER / "default.txt"
+    return home.find(f"{TEMPLATES}/default.txt")
 
 
 def read_groups(path: str | Path, doubled_blanks: bool = False) -> list[TemplateGroup]:
@@ -124,7 +124,7 @@ def read_groups(path: str | Path, doubled_blanks: bool = False) -> list[Template
     Raises:
         UserError: no such file, no group in it, or a line that isn't a template; names file and line.
     """
-    path = Path(path)
+    path = Path(home.found(path))
     if path.suffix == ".json":
         from .descriptions import read_described
 

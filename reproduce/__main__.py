@@ -2,7 +2,7 @@
 
 import sys
 
-from basics import program
+from basics import home, program
 from basics.program import EXIT_STATUSES, Parser
 
 
@@ -10,7 +10,7 @@ def run(argv):
     from reproduce import calibration, demo, report, results, single, tables, tune  # here, where a missing package is explained
 
     parser = Parser(
-        prog="python -m reproduce",
+        prog=home.command("reproduce"),
         description="The paper's tables and figures: runs of train.py and their results.",
         epilog=EXIT_STATUSES,
     )

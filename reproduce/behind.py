@@ -7,6 +7,7 @@ import shlex
 import sys
 from html import escape
 
+from basics import home
 from basics.identity import describe
 from reproduce.recorded import provenance
 
@@ -49,7 +50,7 @@ class Behind:
     def about(self):
         """Texts on all runs that `cells` has linked to: when they and the page were made, from which code, with what."""
         now = datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="minutes")
-        yield f"Made {now} by: python -m reproduce {shlex.join(sys.argv[1:])}"
+        yield f"Made {now} by: {home.command('reproduce')} {shlex.join(sys.argv[1:])}"
         found = [provenance(source) for source in self.sources.values()]
         dates = sorted(text[:10] for text in (run["date"] for run in found) if text)
         when = f", made {dates[0]}" + (f" to {dates[-1]}" if dates[-1] != dates[0] else "") if dates else ""

@@ -7,7 +7,7 @@ has a folder of its own, named by them (`vit_b16-top_k3`).
 import re
 from dataclasses import dataclass, replace
 
-from basics import UserError
+from basics import UserError, home
 from basics.identity import FILES, NOT_DECIDING
 from reproduce import facts, recipes, recorded
 from reproduce.kinds import Ablation, BaseToNew, Experiment, FewShot, Generalisation, Routes, Sweep, Timed, Transfer, ZeroShot
@@ -47,10 +47,10 @@ class Row:
             if SWITCHES[recipe].get(key) != value:
                 opts += [key if "." in key else f"TRAINER.MOCOOP.{key}", value]
         if self.experts and self.experts != own_experts(dataset):
-            file = recipes.PROJECT / "templates" / "experts" / f"{dataset}_{self.experts}.txt"
-            if not file.is_file():
-                raise UserError(f"{dataset} has no template file for {self.experts} experts: {file} doesn't exist")
-            opts += ["TRAINER.MOCOOP.TEMPLATES", str(file.relative_to(recipes.PROJECT))]
+            file = f"templates/experts/{dataset}_{self.experts}.txt"
+            if not home.find(file).is_file():
+                raise UserError(f"{dataset} has no template file for {self.experts} experts: {home.find(file)} doesn't exist")
+            opts += ["TRAINER.MOCOOP.TEMPLATES", file]
         return tuple(opts)
 
 
@@ -114,9 +114,8 @@ EXPERIMENTS = {e.name: e for e in (
 
 def own_experts(dataset):
     """Number of template groups in a dataset's own file: runs of template lines between blank lines."""
-    folder = recipes.PROJECT / "templates"
-    file = folder / f"{dataset}.txt"
-    text = (file if file.is_file() else folder / "default.txt").read_text(encoding="utf-8")
+    file = home.find(f"templates/{dataset}.txt")
+    text = (file if file.is_file() else home.find("templates/default.txt")).read_text(encoding="utf-8")
     paragraphs = re.split(r"\n[ \t]*\n", text)
     return sum(any(line.partition("#")[0].strip() for line in p.split("\n")) for p in paragraphs)
 
@@ -219,7 +218,7 @@ def chosen_rows(experiment, names):
         match = [r for r in experiment.rows if name.lower() in (r.name.lower(), r.trainer.lower())]
         exact = [r for r in match if r.name.lower() == name.lower()] or match
         if not exact:
-            recipes.method_folder(name)
+            recipes.check_method(name)
             exact = [Row(name, name)]
         rows += [row for row in exact if row not in rows]
     return tuple(rows)

@@ -4,10 +4,8 @@ import functools
 from collections.abc import Sequence
 from pathlib import Path
 
-from basics import UserError, nearest
+from basics import UserError, home, nearest
 from basics.settings import read_settings
-
-PROJECT = Path(__file__).resolve().parent.parent
 
 
 def choices(name: str, names: Sequence[str]) -> str:
@@ -17,12 +15,12 @@ def choices(name: str, names: Sequence[str]) -> str:
 
 def dataset_stems() -> list[str]:
     """Stems of all datasets' YAML files."""
-    return sorted(p.stem for p in (PROJECT / "configs" / "datasets").glob("*.yaml"))
+    return [path.stem for path in home.listed("configs/datasets", "*.yaml")]
 
 
 def dataset_file(dataset: str) -> Path:
     """Path of the dataset's YAML file; UserError naming the nearest one if there is none."""
-    path = PROJECT / "configs" / "datasets" / f"{dataset}.yaml"
+    path = home.find(f"configs/datasets/{dataset}.yaml")
     if not path.is_file():
         raise UserError(f"unknown dataset {dataset!r}{choices(dataset, dataset_stems())}")
     return path

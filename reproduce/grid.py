@@ -14,11 +14,10 @@ import sys
 import time
 from dataclasses import dataclass
 
-from basics import UserError
+from basics import UserError, home
 from basics.program import EXIT_USER_ERROR, Terminated, on_sigterm
 from reproduce.processes import available_cores, exit_status
 from reproduce.progress import Progress
-from reproduce.recipes import PROJECT
 from reproduce.recorded import check_same_settings, make_room
 from reproduce.runs import Run
 
@@ -35,6 +34,7 @@ class Cluster:
     gpus: float
     retries: int
     cache_features: bool
+    folder: str  # in which runs are started
 
 
 @dataclass(frozen=True)
@@ -80,10 +80,12 @@ def cluster(args):
         import ray
     except ModuleNotFoundError:
         raise UserError(
-            f"--run needs the Python package ray, which is not installed for {sys.executable}: `make venv`, or `pip install ray`"
+            f"--run needs the Python package ray, which is not installed for {sys.executable}: `pip install ray`"
         ) from None
-    python_path = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
-    options = {"runtime_env": {"env_vars": {"PYTHONPATH": python_path}}, "log_to_driver": False, "logging_level": logging.ERROR}
+    ours = "" if home.INSTALLED else str(home.PROJECT)
+    python_path = os.pathsep.join(filter(None, [ours, os.environ.get("PYTHONPATH")]))
+    environment = {"env_vars": {"PYTHONPATH": python_path}} if python_path else {}
+    options = {"runtime_env": environment, "log_to_driver": False, "logging_level": logging.ERROR}
     print("starting Ray" if not args.address else f"connecting to Ray at {args.address}", flush=True)
     try:
         if args.address:
@@ -100,7 +102,7 @@ def cluster(args):
         if gpus is None:
             gpus = 1.0 if ray.cluster_resources().get("GPU") else 0.0
         check_fits(ray, args.cpus_per_run, gpus)
-        yield Cluster(ray, args.cpus_per_run, gpus, args.retries, not args.no_cache_features)
+        yield Cluster(ray, args.cpus_per_run, gpus, args.retries, not args.no_cache_features, str(home.own_folder()))
     finally:
         ray.shutdown()
         signal.signal(signal.SIGTERM, previous)
@@ -123,8 +125,8 @@ def die_with_parent():
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
-def perform(job, index, data, out, cpus, cache_features, board, needs=None):
-    """One job, in a Ray worker. needs: Outcome of the job that this one builds on."""
+def perform(job, index, data, out, cpus, cache_features, folder, board, needs=None):
+    """One job, in a Ray worker, started in ``folder``. needs: Outcome of the job that this one builds on."""
     if needs is not None and needs.word in ("failed", "skipped"):
         return Outcome("skipped")
     if job.result(out) is not None:
@@ -141,7 +143,7 @@ def perform(job, index, data, out, cpus, cache_features, board, needs=None):
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        cwd=PROJECT,
+        cwd=folder,
         env=environment,
         preexec_fn=die_with_parent,
     )
@@ -193,7 +195,7 @@ def make_some(jobs, data, out, on, progress):
     refs = {}
     for job in jobs:
         needs = refs.get(job.training) if job.training else None
-        refs[job] = task.remote(job, progress.index[job], data, out, on.cpus, on.cache_features, board, needs)
+        refs[job] = task.remote(job, progress.index[job], data, out, on.cpus, on.cache_features, on.folder, board, needs)
     by_ref = {ref: job for job, ref in refs.items()}
     pending = list(by_ref)
     while pending:

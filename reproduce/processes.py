@@ -3,7 +3,16 @@
 import os
 import signal
 import subprocess
+import sys
 import threading
+
+from basics import home
+
+
+def python(program):
+    """Words that start one of our programs, ``train`` or a module such as ``reproduce.route``, as a process of its own."""
+    file = home.PROJECT / f"{program}.py"
+    return [sys.executable, str(file)] if file.is_file() else [sys.executable, "-m", home.qualified(program)]
 
 
 def exit_status(returncode):

@@ -4,8 +4,8 @@ import functools
 
 import yaml
 
-from basics import UserError
-from reproduce.facts import PROJECT, choices, is_builtin, is_imagenet
+from basics import UserError, home
+from reproduce.facts import choices, is_builtin, is_imagenet
 
 ZEROSHOT_TRAINERS = ("ZeroshotCLIP", "ZeroshotCLIP2")
 
@@ -21,9 +21,8 @@ def rules_of(trainer):
     it leaves out hold always. ``file`` is the stem of the method's YAML file: the first rule that fits and has one decides.
     ``set`` holds the settings beside it: of all rules that fit. ``source`` says where that is written.
     """
-    folder = PROJECT / "configs" / "recipes"
-    file = folder / f"{trainer}.yaml"
-    file = file if file.is_file() else folder / "default.yaml"
+    file = home.find(f"configs/recipes/{trainer}.yaml")
+    file = file if file.is_file() else home.find("configs/recipes/default.yaml")
     rules = yaml.safe_load(file.read_text(encoding="utf-8"))
     for rule in rules:
         unknown = rule.keys() - {"file", "set", "source", *CONDITIONS}
@@ -71,22 +70,22 @@ def recipe_opts(trainer, dataset, setting, shots):
 
 def method_names():
     """Names of all methods that have YAML files."""
-    return sorted(p.name for p in (PROJECT / "configs" / "trainers").iterdir() if p.is_dir())
+    return [path.name for path in home.listed("configs/trainers", "*") if path.is_dir()]
 
 
-def method_folder(trainer):
-    """Folder of the method's YAML files; UserError naming the nearest method if there is none."""
+def check_method(trainer):
+    """UserError naming the nearest method if there are no YAML files for this one."""
     methods = method_names()
     if trainer not in methods:
         raise UserError(f"TRAINER={trainer}: no such method{choices(trainer, methods)}")
-    return PROJECT / "configs" / "trainers" / trainer
 
 
 def trainer_file(trainer, cfg):
     """Path of the method's YAML file; UserError naming the nearest one if there is none."""
-    path = method_folder(trainer) / f"{cfg}.yaml"
+    check_method(trainer)
+    path = home.find(f"configs/trainers/{trainer}/{cfg}.yaml")
     if not path.is_file():
-        names = sorted(p.stem for p in path.parent.glob("*.yaml"))
+        names = [p.stem for p in home.listed(f"configs/trainers/{trainer}", "*.yaml")]
         if cfg == "builtin":
             raise UserError(
                 f"{trainer} doesn't run on the built-in benchmark: it learns inside a vision transformer, and the built-in "

@@ -5,7 +5,7 @@ import dataclasses
 from html import escape
 from pathlib import Path
 
-from basics import UserError, write_text
+from basics import UserError, home, write_text
 from reproduce import facts, router_use
 from reproduce.behind import Behind
 from reproduce.experiments import EXPERIMENTS, Selection, rows_of
@@ -41,7 +41,7 @@ def add_arguments(commands):
     parser = commands.add_parser(
         "report",
         help="one HTML page with all tables and figures that exist",
-        epilog="Environment variable: OUT (<project>/output).",
+        epilog=f"Environment variable: OUT (default: output in {home.OWN}).",
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="default: <OUT>/report.html")
     add_settings(parser)

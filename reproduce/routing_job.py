@@ -1,10 +1,10 @@
 """Figure 5 as a job of the grid: `python -m reproduce.route` on a finished MoCoOp run, and its values as a document."""
 
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from reproduce import processes
 from reproduce.document import Block, Cell
 from reproduce.facts import printed_name
 from reproduce.runs import Run, read_result
@@ -42,9 +42,7 @@ class Routing:
     def command(self, data, out):
         directory = self.directory(out)
         return [
-            sys.executable,
-            "-m",
-            "reproduce.route",
+            *processes.python("reproduce.route"),
             str(self.training.directory(out)),
             "--root",
             str(data),

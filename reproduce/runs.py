@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from basics import UserError
+from basics import UserError, home
 from basics.identity import deciding, differences
-from reproduce import facts, recipes
+from reproduce import facts, processes, recipes
 
 SETTINGS = ("base2new_train", "base2new_test", "fewshot", "zeroshot", "xd_train", "xd_test")
 
@@ -121,7 +120,7 @@ class Run:
             options += ["--cache-features"] * cache_features
             options += ["--resume", str(directory)] * (has_checkpoint(directory) and not fresh)
         options += ["--fresh"] * fresh
-        return [sys.executable, str(facts.PROJECT / "train.py"), *self.words(*options)]
+        return [*processes.python("train"), *self.words(*options)]
 
 
 def is_stale(tested, trained):
@@ -146,7 +145,7 @@ def finished_epochs(run, trained):
         raise UserError(
             f"{run.label}: its training run isn't finished ({trained}); first run\n"
             f"  TRAINER={run.trainer} CFG={run.cfg} SHOTS={run.shots} "
-            f"bash scripts/{script}.sh {run.training.dataset} {run.seed}"
+            f"{home.script(script)} {run.training.dataset} {run.seed}"
         )
     return result["epochs"]
 

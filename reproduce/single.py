@@ -1,20 +1,20 @@
-"""One setting for one dataset and seed: what the shims in scripts/ call.
-
-Environment variables: TRAINER (MoCoOp; zeroshot: ZeroshotCLIP), CFG (the published recipe's file), SHOTS (16), SOURCE
-(the dataset that a cross-dataset test was trained on), DATA (<project>/data), OUT (<project>/output). A relative DATA
-or OUT is relative to the caller's folder.
-"""
+"""One setting for one dataset and seed: what the shims in scripts/ call."""
 
 import os
 import sys
 from pathlib import Path
 
-from basics import UserError
+from basics import UserError, home
 from reproduce import facts, recipes
 from reproduce.processes import foreground
 from reproduce.recorded import check_same_settings, check_training
 from reproduce.runs import Run
 
+ENVIRONMENT = f"""
+Environment variables: TRAINER (MoCoOp; zeroshot: ZeroshotCLIP), CFG (the published recipe's file), SHOTS (16), SOURCE
+(the dataset that a cross-dataset test was trained on), DATA (default: data in {home.OWN}), OUT (default: output there).
+A relative DATA or OUT is relative to the caller's folder.
+"""
 KINDS = {  # kind: (arguments of its script, what it does)
     "base2new_train": ("DATASET SEED", "train on the base classes and test on them"),
     "base2new_test": ("DATASET SEED", "test that model on the new classes"),
@@ -27,12 +27,11 @@ KINDS = {  # kind: (arguments of its script, what it does)
 
 def add_arguments(commands):
     """Add `run KIND ...` to the sub-commands of the command line."""
-    environment = __doc__.split("\n\n", 1)[1]
-    run = commands.add_parser("run", help="one run: what the scripts call", epilog=environment)
+    run = commands.add_parser("run", help="one run: what the scripts call", epilog=ENVIRONMENT)
     kinds = run.add_subparsers(dest="kind", required=True, metavar="KIND")
     for kind, (arguments, about) in KINDS.items():
         parser = kinds.add_parser(
-            kind, usage=f"bash scripts/{kind}.sh {arguments} [KEY VALUE ...]", help=about, description=about, epilog=environment
+            kind, usage=f"{home.script(kind)} {arguments} [KEY VALUE ...]", help=about, description=about, epilog=ENVIRONMENT
         )
         parser.add_argument(
             "--fresh", action="store_true", help="start anew: the files of the run that is there are moved into replaced-1 in it"
@@ -46,11 +45,11 @@ def add_arguments(commands):
 
 
 def data_folder():
-    return Path(os.environ.get("DATA") or recipes.PROJECT / "data").absolute()
+    return Path(os.environ.get("DATA") or home.own_folder() / "data").absolute()
 
 
 def output_folder():
-    return Path(os.environ.get("OUT") or recipes.PROJECT / "output").absolute()
+    return Path(os.environ.get("OUT") or home.own_folder() / "output").absolute()
 
 
 def runs_of(args):
@@ -77,8 +76,8 @@ def runs_of(args):
     return [Run(args.kind, args.dataset, trainer, cfg, seed, int(shots), subset, source, tuple(opts)) for subset in subsets]
 
 
-def execute(run, data, out, fresh=False):
-    """Run it, unless it is finished and not `fresh`; returns the exit status."""
+def execute(run, data, out, fresh=False, start=foreground):
+    """Run it, unless it is finished and not `fresh`; returns the exit status. start: function of its command's words."""
     directory = run.directory(out)
     facts.dataset_file(run.dataset)
     recipes.trainer_file(run.trainer, run.cfg)
@@ -91,7 +90,7 @@ def execute(run, data, out, fresh=False):
     command = run.command(data, out, fresh=fresh)
     verb = "resuming the unfinished run in" if "--resume" in command else "running in"
     print(f"{run.label}: {verb} {directory}", flush=True)
-    return foreground(command)
+    return start(command)
 
 
 def main(args):

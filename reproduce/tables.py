@@ -5,14 +5,14 @@ import shlex
 import sys
 from pathlib import Path
 
-from basics import UserError, write_text
+from basics import UserError, home, write_text
 from reproduce import facts, paper, scores
 from reproduce.experiments import EXPERIMENTS, RECIPES, Selection, chosen_rows, rows_of
 from reproduce.render import FORMATS, render
 from reproduce.single import data_folder, output_folder
 
-EPILOG = """
-Environment variables: DATA (<project>/data), OUT (<project>/output).
+EPILOG = f"""
+Environment variables: DATA (default: data in {home.OWN}), OUT (default: output there).
 Datasets: names in configs/datasets or in the paper; `letters digits textures shapes` are built in and need no weights.
 """
 
@@ -63,7 +63,7 @@ def add_settings(parser, seeds=(1, 2, 3)):
     parser.add_argument("--backbone", metavar="NAME", help="for all runs; the same as --set MODEL.BACKBONE.NAME NAME")
     parser.add_settings(
         "a setting for all runs; unless it is about the machine (MODEL.BACKBONE.PATH, ...), their "
-        "folders are named by it. Paths in it are relative to the project"
+        f"folders are named by it. Paths in it are relative to {home.OWN}"
     )
 
 
@@ -103,7 +103,7 @@ def selection_of(args, experiment):
             raise UserError(f"--cfg: {method} is none of the methods in the table{facts.choices(method, sorted(known))}")
     if any(key.startswith("DATASET.HELD_OUT") for key in chosen.opts[::2]):
         raise UserError(
-            "--set DATASET.HELD_OUT: runs on held-out classes choose settings (python -m reproduce tune); no table has them"
+            f"--set DATASET.HELD_OUT: runs on held-out classes choose settings ({home.command('reproduce')} tune); no table has them"
         )
     return chosen
 
@@ -124,7 +124,7 @@ def command_for(selection):
     """Function of (row, runs) -> the shell command that makes them."""
 
     def command(row, runs):
-        words = ["python", "-m", "reproduce", *selection.experiment.options(), "--methods", row.name]
+        words = [*home.command("reproduce").split(), *selection.experiment.options(), "--methods", row.name]
         targets = [run.dataset for run in runs]
         words += ["--datasets", *dict.fromkeys(targets), "--seeds", *map(str, selection.seeds)]
         if selection.recipe != "paper":

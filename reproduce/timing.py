@@ -1,11 +1,11 @@
 """Table 6's times as a job of the grid: `python -m benchmarks.inference_time` with a dataset's numbers."""
 
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from reproduce import facts, recipes
+from basics import home
+from reproduce import facts, processes
 
 BATCH = 100  # images, as in the paper
 
@@ -35,10 +35,10 @@ class Timing:
 
     def command(self, data, out):
         command = [
-            sys.executable, "-m", "benchmarks.inference_time", "--classes", str(facts.base_classes(self.dataset) or 50),
+            *processes.python("benchmarks.inference_time"), "--classes", str(facts.base_classes(self.dataset) or 50),
             "--batch-sizes", str(BATCH), "--device", self.device, "--json", str(self.directory(out) / "times.json"),
         ]  # fmt: skip
-        templates = recipes.PROJECT / "templates" / f"{self.dataset}.txt"
+        templates = home.find(f"templates/{self.dataset}.txt")
         if templates.is_file():
             command += ["--templates", str(templates)]
         if facts.is_builtin(self.dataset):

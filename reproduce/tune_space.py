@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import yaml
 
-from basics import UserError
-from reproduce import recipes
-from reproduce.facts import PROJECT, choices
+from basics import UserError, home
+from reproduce.facts import choices
 
 EXPERTS = "experts"
 TEMPLATES = "TRAINER.MOCOOP.TEMPLATES"
@@ -63,7 +62,7 @@ def space(trainer, dataset, cfg, words=()):
     """
     if words:
         return [_of_word(word, dataset, cfg) for word in words]
-    file = PROJECT / "configs" / "tune" / f"{trainer}.yaml"
+    file = home.find(f"configs/tune/{trainer}.yaml")
     if not file.is_file():
         return derived(trainer, cfg)
     entries = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -75,7 +74,8 @@ def _of_entry(key, entry, dataset, cfg, file):
     if not isinstance(entry, dict) or entry.keys() not in ({"values"}, {"low", "high"}, {"times"}):
         raise UserError(f"{file}: {key} needs values, or low and high, or times")
     if key == EXPERTS:
-        there = tuple(word for word in map(str, entry["values"]) if word == "own" or _experts_file(dataset, word).is_file())
+        words = tuple(map(str, entry["values"]))
+        there = tuple(word for word in words if word == "own" or home.find(_experts_file(dataset, word)).is_file())
         return Dimension(EXPERTS, there) if len(there) > 1 else None
     value = value_of(cfg, key)
     if "values" in entry:
@@ -98,13 +98,13 @@ def _of_word(word, dataset, cfg):
     values = tuple(dict.fromkeys(filter(None, text.split(","))))
     if key == EXPERTS:
         for value in values:
-            if value != "own" and not _experts_file(dataset, value).is_file():
-                raise UserError(f"--key {word}: {_experts_file(dataset, value)} doesn't exist")
+            if value != "own" and not home.find(_experts_file(dataset, value)).is_file():
+                raise UserError(f"--key {word}: {home.find(_experts_file(dataset, value))} doesn't exist")
     return Dimension(key, values)
 
 
 def _experts_file(dataset, count):
-    return PROJECT / "templates" / "experts" / f"{dataset}_{count}.txt"
+    return f"templates/experts/{dataset}_{count}.txt"
 
 
 def value_of(cfg, key):
@@ -152,7 +152,7 @@ def settings(dimensions, params, dataset):
         if dimension.key != EXPERTS:
             found += [dimension.key, word]
         elif word != "own":
-            found += [TEMPLATES, str(_experts_file(dataset, word).relative_to(recipes.PROJECT))]
+            found += [TEMPLATES, _experts_file(dataset, word)]
     return tuple(found)
 
 

@@ -1,15 +1,14 @@
 """The methods, a module each. Every module in this folder is imported here: a new one is a new method."""
 
-import importlib
-import pkgutil
+import sys
 
+from basics import own_files
 from dassl.engine import TRAINER_REGISTRY
 from learning import PromptTrainer, preprocessing
 
 __all__ = ["PromptTrainer", "extend_cfg", "preprocessing", "readers"]
 
-for _module in sorted(pkgutil.iter_modules(__path__), key=lambda m: m.name):
-    importlib.import_module(f"{__name__}.{_module.name}")
+own_files.import_all(__name__, __path__, TRAINER_REGISTRY, "TRAINER_REGISTRY")
 
 
 def extend_cfg(cfg, trainer=""):
@@ -23,14 +22,26 @@ def extend_cfg(cfg, trainer=""):
     own = [cls for cls in classes if issubclass(cls, PromptTrainer)]
     others = sorted((cls for cls in classes if cls not in own), key=lambda cls: cls.__name__ == trainer)
     for cls in (*own, *others):
-        function = vars(cls).get("extend_cfg")
-        if function and (cls in own or cls.__name__ == trainer):
-            function.__func__(cfg)
-        elif function:
-            changed = cfg.clone()
-            function.__func__(changed)
-            for node, new in ((cfg, changed), (cfg.TRAINER, changed.TRAINER)):
-                node.update({key: new[key] for key in new.keys() - node.keys()})
+        try:
+            _add_keys(cls, cfg, in_place=cls in own or cls.__name__ == trainer)
+        except Exception as error:
+            if cls.__name__ == trainer or cls.__name__ not in TRAINER_REGISTRY:
+                raise
+            TRAINER_REGISTRY.remove(cls.__name__)
+            file = sys.modules[cls.__module__].__file__
+            own_files.note(TRAINER_REGISTRY, f"{cls.__name__} of {file}", own_files.why(error))
+
+
+def _add_keys(cls, cfg, in_place):
+    """Call a class's own ``extend_cfg``. not in_place: take only the sections that are new."""
+    function = vars(cls).get("extend_cfg")
+    if function and in_place:
+        function.__func__(cfg)
+    elif function:
+        changed = cfg.clone()
+        function.__func__(changed)
+        for node, new in ((cfg, changed), (cfg.TRAINER, changed.TRAINER)):
+            node.update({key: new[key] for key in new.keys() - node.keys()})
 
 
 def readers():

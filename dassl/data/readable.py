@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from tqdm import tqdm
 
-from basics import UserError, read_json, write_json
+from basics import UserError, home, read_json, write_json
 
 from ..utils import probe_image
 
@@ -37,7 +37,7 @@ def check_readable(dataset, cfg, upright):
             print(f"Reading {len(paths):,} images once, to see that all can be read")
         *counts, errors = probe_images(paths)
         if errors:
-            more = f"; {len(errors)} images can't be read (`python -m datasets.check` lists them)" if len(errors) > 1 else ""
+            more = f"; {len(errors)} images can't be read (`{home.command('check')}` lists them)" if len(errors) > 1 else ""
             raise UserError(errors[0] + more)
         try:
             write_json(dict(zip(COUNTED, counts)), memory)

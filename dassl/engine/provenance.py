@@ -7,12 +7,11 @@ import os
 import os.path as osp
 import platform
 import subprocess
-from pathlib import Path
 
 import torch
 from torch import nn
 
-from basics import UserError
+from basics import UserError, home, own_files, read_json
 from basics.hashes import digest, file_hash, state_hash
 from basics.identity import deciding
 
@@ -20,7 +19,8 @@ from ..utils import parallel
 
 SPLITS = {"train_x": "training images", "train_u": "unlabelled images", "val": "validation images", "test": "test images"}
 CONTENTS_UP_TO = 256 * 2**20  # bytes of a split's image files; of a larger split only the sizes of the files are compared
-NOT_IN_RUNS = ("benchmarks", "reproduce", "tests")
+NOT_IN_RUNS = ("benchmarks", "mocoop", "reproduce", "tests")
+BUILT_FROM = "built_from.json"  # in the installed package: what git said of the checkout that it was built in
 LIBRARIES = ("torch", "torchvision", "open_clip_torch", "numpy", "pillow", "scikit-learn")
 
 
@@ -93,15 +93,24 @@ def frozen_hash(trainer):
 
 
 def code_version():
-    """What git says of the code (commit: None outside a checkout; modified: files differ from it), and a hash of its source."""
-    folder = Path(__file__).resolve().parents[2]
+    """What git says of the code (commit: None outside a checkout; modified: files differ from it), and a hash of its source.
+
+    Of an installed package, what git said when it was built; the user's own files that were imported are in the hash.
+    """
+    folder = home.PROJECT
     packages = [path.parent for path in folder.glob("*/__init__.py") if path.parent.name not in NOT_IN_RUNS]
+    files = [home.file_of("train"), *(path for package in packages for path in package.rglob("*.py"))]
     whole = hashlib.sha256()
-    for path in sorted([folder / "train.py", *(path for package in packages for path in package.rglob("*.py"))]):
+    for path in sorted(files):
         whole.update(f"{path.relative_to(folder)} {file_hash(path)}\n".encode())
-    commit = _git(folder, "rev-parse", "HEAD")
-    changed = _git(folder, "status", "--porcelain", "--untracked-files=no") if commit else ""
-    return {"commit": commit, "modified": bool(changed), "source_sha256": whole.hexdigest()}
+    if not home.INSTALLED:
+        commit = _git(folder, "rev-parse", "HEAD")
+        changed = commit and _git(folder, "status", "--porcelain", "--untracked-files=no")
+        return {"commit": commit, "modified": bool(changed), "source_sha256": whole.hexdigest()}
+    for name, file in own_files.imported():
+        whole.update(f"{name} {file_hash(file)}\n".encode())
+    said = read_json(folder / BUILT_FROM) if (folder / BUILT_FROM).is_file() else {"commit": None, "modified": False}
+    return {**said, "source_sha256": whole.hexdigest()}
 
 
 def _git(folder, *words):

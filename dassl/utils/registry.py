@@ -20,6 +20,7 @@ class Registry:
     def __init__(self, name):
         self._name = name
         self._obj_map = {}
+        self.left_out = {}  # file that would register something: why it couldn't be imported
 
     def register(self, obj=None, force=False):
         """Register ``obj`` under its own name; without ``obj``, return a decorator that does.
@@ -48,12 +49,25 @@ class Registry:
             raise UserError(
                 f'unknown {self._name.lower()} "{name}"{nearest(name, self._obj_map)}; '
                 f"known: {', '.join(sorted(self._obj_map)) or 'none'}"
+                + "".join(f"; {file} is left out: {reason}" for file, reason in self.left_out.items())
             )
         return self._obj_map[name]
 
     def registered_names(self):
         """Return the registered names, in the order in which they were registered."""
         return list(self._obj_map)
+
+    def entries(self):
+        """Return {name: object} as it is now, for ``restore``."""
+        return dict(self._obj_map)
+
+    def remove(self, name):
+        """Take out what is registered as ``name``."""
+        del self._obj_map[name]
+
+    def restore(self, entries):
+        """Put back what ``entries`` returned: what a file registered before it failed goes."""
+        self._obj_map = dict(entries)
 
     def __contains__(self, name):
         return name in self._obj_map

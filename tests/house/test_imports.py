@@ -19,13 +19,24 @@ MAY_IMPORT = {  # package or top-level module: those of ours that it may import
     "train": ("basics", "dassl", "datasets", "trainers", "foreign"),
     "predict": ("basics", "dassl", "inference"),
     "models": ("basics", "datasets"),
+    "mocoop": ("basics", "inference", "reproduce", "train"),
+    "setup": (),
     "benchmarks": ("basics", "dassl", "datasets", "prompting", "learning", "trainers", "inference", "reproduce", "train"),
 }
 COMMANDS = {
     "datasets.check": ("prompting",),
     "reproduce.defaults": ("trainers",),
 }  # programs inside a package: what they may import beside it
-WITHOUT_TORCH = ("basics", "datasets", "foreign", "inference", "reproduce", "train", "predict")  # when they are imported
+WITHOUT_TORCH = (
+    "basics",
+    "datasets",
+    "foreign",
+    "inference",
+    "reproduce",
+    "mocoop",
+    "train",
+    "predict",
+)  # when they are imported
 HEAVY = {"torch", "optuna", "torchvision", "open_clip", "ray", "matplotlib", "pandas", "scipy", "sklearn", "tensorboard"}
 TYPE_CHECKING = "TYPE_CHECKING"
 

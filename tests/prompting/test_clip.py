@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from basics import home
 from prompting import UserError, load_clip
-from prompting.clip import OPENAI_NAMES, PROJECT_ROOT
+from prompting.clip import OPENAI_NAMES
 
 
 class Archive(nn.Module):
@@ -82,7 +83,7 @@ def test_open_clip_folder(tmp_path):
 def test_the_built_in_model_loads_from_any_folder(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     clip = load_clip("models/builtin")
-    assert (PROJECT_ROOT / "models" / "builtin").is_dir() and clip.image_size == 64
+    assert (home.PROJECT / "models" / "builtin").is_dir() and clip.image_size == 64
 
 
 def test_openai_names_are_open_clips():
@@ -97,7 +98,7 @@ def test_openai_names_are_open_clips():
     [("ViT-B/17", "ViT-B/16"), ("RN51", "RN50"), ("ViT-B-16", "ViT-B-16/"), ("tests", "open_clip_config")],
 )
 def test_unknown_backbones(name, expected, monkeypatch):
-    monkeypatch.chdir(PROJECT_ROOT)
+    monkeypatch.chdir(home.PROJECT)
     with pytest.raises(UserError) as error:
         load_clip(name)
     assert expected in str(error.value) and "\n" not in str(error.value)

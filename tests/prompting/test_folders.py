@@ -9,13 +9,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from basics import UserError
+from basics import UserError, home
 from basics.identity import deciding
 from prompting import backbone_of, build_plan, hard_programs, load_clip
-from prompting.clip import PROJECT_ROOT
 from tests.prompting.layouts import hugging_face
 
-BUILTIN = PROJECT_ROOT / "models" / "builtin"
+BUILTIN = home.PROJECT / "models" / "builtin"
 CLIP_CONFIG = {  # of the tiny CLIP, as transformers writes it
     "model_type": "clip", "projection_dim": 64,
     "text_config": {"hidden_size": 64, "intermediate_size": 256, "num_attention_heads": 1, "num_hidden_layers": 2,

@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from basics import UserError
+from basics import UserError, home
 from prompting import group_templates as gt
 from prompting import read_groups
-from prompting.templates import TEMPLATE_FOLDER
 
 TEMPLATES = [
     "a photo of a {}.", "a picture of a {}.", "a pixelated photo of a {}.", "a drawing of a {}.", "a sketch of a {}.",
@@ -114,8 +113,8 @@ def test_bad_input(one_file, tiny_file, tmp_path, capsys):
 @pytest.mark.parametrize("dataset", ("caltech101", "eurosat", "ucf101", "oxford_flowers"))
 def test_expert_files(dataset, number):
     """As many groups as the name says; the released ones where they fit, else merged or joined by the paper's own."""
-    released = read_groups(TEMPLATE_FOLDER / f"{dataset}.txt")
-    groups = read_groups(TEMPLATE_FOLDER / "experts" / f"{dataset}_{number}.txt")
+    released = read_groups(home.PROJECT / "templates" / f"{dataset}.txt")
+    groups = read_groups(home.PROJECT / "templates" / "experts" / f"{dataset}_{number}.txt")
     templates = [t for g in groups for t in g.templates]
     assert len(groups) == number == len({g.name for g in groups}) and len(set(templates)) == len(templates)
     assert groups[0] == released[0]
@@ -125,5 +124,5 @@ def test_expert_files(dataset, number):
         assert sorted(templates) == sorted(t for g in released for t in g.templates)
         assert [g for g in groups if g.name != "Plain photo"] == [g for g in released if g in groups]
     else:
-        known = {t for file in TEMPLATE_FOLDER.glob("*.txt") for g in read_groups(file) for t in g.templates}
+        known = {t for file in (home.PROJECT / "templates").glob("*.txt") for g in read_groups(file) for t in g.templates}
         assert groups[: len(released)] == released and set(templates) <= known

@@ -6,10 +6,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from basics import UserError
+from basics import UserError, home
 from prompting import build_plan, hard_programs, load_clip
 from prompting.architecture import config_of
-from prompting.clip import PROJECT_ROOT
 from prompting.state_dicts import clip_state
 from tests.prompting.layouts import TRAINED, hugging_face, prefixed
 
@@ -112,7 +111,7 @@ def test_what_is_wrong_is_said_in_one_line(what, tiny_state, tmp_path):
 
 @pytest.mark.parametrize("name", ["ViT-B-32/laion2b_s34b_b79k", "models/builtin"])
 def test_weights_of_another_architecture(name, tiny_file, monkeypatch):
-    monkeypatch.chdir(PROJECT_ROOT)
+    monkeypatch.chdir(home.PROJECT)
     with pytest.raises(UserError, match=f"don't fit {name}: .* tensors do; .*of other shapes: ") as error:
         load_clip(name, tiny_file)
     assert "\n" not in str(error.value)

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 import datasets  # noqa: F401  (registers)
+from basics import home
 from dassl.data.datasets import DATASET_REGISTRY
 from prompting import UserError, encode, group_file, read_groups, soft_parts, template_for
 from prompting.plan import learned
 from prompting.soft import context_programs, template_programs, word_programs
-from prompting.templates import TEMPLATE_FOLDER
 from prompting.tokens import EOT, SOT
 
 
@@ -60,7 +60,7 @@ def test_vectors_counted_in_words(template, stop, expected):
 
 
 def test_every_group_file_is_well_formed():
-    files = sorted(TEMPLATE_FOLDER.rglob("*.txt"))
+    files = sorted((home.PROJECT / "templates").rglob("*.txt"))
     assert len(files) >= 20
     for file in files:
         groups = read_groups(file, doubled_blanks=file.parent.name == "released")
@@ -73,7 +73,7 @@ def test_every_group_file_is_well_formed():
 def test_groups_have_the_published_sizes():
     sizes = {"eurosat": [1, 1, 2, 2, 4, 2], "caltech101": [1, 1, 1, 4, 2], "imagenet": 20, "imagenet_a": 16, "food101": 4}
     for name, expected in sizes.items():
-        found = [len(g.templates) for g in read_groups(TEMPLATE_FOLDER / f"{name}.txt")]
+        found = [len(g.templates) for g in read_groups(home.PROJECT / "templates" / f"{name}.txt")]
         assert found == expected or len(found) == expected
 
 

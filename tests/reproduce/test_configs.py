@@ -5,11 +5,12 @@ import shlex
 
 import pytest
 
+from basics import home
 from basics.program import Parser
 from basics.settings import BASE, read_settings
-from reproduce import facts, single
+from reproduce import single
 
-FILES = sorted((facts.PROJECT / "configs" / "trainers").glob("*/*.yaml"))
+FILES = sorted((home.PROJECT / "configs" / "trainers").glob("*/*.yaml"))
 
 
 def head_of(file):
@@ -33,7 +34,7 @@ def test_the_command_of_a_head_uses_this_file(file, monkeypatch):
     command = head.split("Command: ")[1].replace("\n", " ")
     assert "Score: " in head and "Cost: " in head
     if command.startswith("python train.py"):
-        assert str(file.relative_to(facts.PROJECT)) in command
+        assert str(file.relative_to(home.PROJECT)) in command
         return
     words = shlex.split(command)
     for name in ("TRAINER", "CFG", "SHOTS", "SOURCE"):
@@ -41,7 +42,7 @@ def test_the_command_of_a_head_uses_this_file(file, monkeypatch):
     while "=" in words[0]:
         monkeypatch.setenv(*words.pop(0).split("="))
     bash, script, *arguments = words
-    assert bash == "bash" and (facts.PROJECT / script).is_file()
+    assert bash == "bash" and (home.PROJECT / script).is_file()
     parser = Parser()
     single.add_arguments(parser.add_subparsers())
     kind = script.removeprefix("scripts/").removesuffix(".sh")

@@ -7,8 +7,9 @@ import sys
 import pytest
 
 import train
+from basics import home
 from basics.identity import flatten
-from reproduce import defaults, facts
+from reproduce import defaults
 from reproduce.experiments import EXPERIMENTS, Selection, rows_of
 
 OUT_OF_PROCESS = """
@@ -21,7 +22,7 @@ print(json.dumps({"methods": sorted(TRAINER_REGISTRY.registered_names()), "keys"
 
 def test_the_file_is_current():
     """In a process of its own: other tests register methods. `python -m reproduce.defaults` makes it anew."""
-    made = subprocess.run([sys.executable, "-c", OUT_OF_PROCESS], cwd=facts.PROJECT, capture_output=True, text=True, check=True)
+    made = subprocess.run([sys.executable, "-c", OUT_OF_PROCESS], cwd=home.PROJECT, capture_output=True, text=True, check=True)
     assert json.loads(made.stdout) == defaults.read()
 
 
@@ -53,6 +54,6 @@ for words in (["table1", "--datasets", "eurosat"], ["report"], ["summarise", str
 assert "torch" not in sys.modules
 """
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=facts.PROJECT, capture_output=True, text=True, env={"PATH": "", "OUT": str(tmp_path)}
+        [sys.executable, "-c", code], cwd=home.PROJECT, capture_output=True, text=True, env={"PATH": "", "OUT": str(tmp_path)}
     )
     assert done.returncode == 0, done.stderr

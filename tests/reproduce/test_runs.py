@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from basics import UserError
+from basics import UserError, home
 from reproduce import facts, recipes, single
 from reproduce.recorded import check_same_settings
 from reproduce.runs import Run, read_result
@@ -94,7 +94,7 @@ def test_relative_folders_are_the_callers(monkeypatch, tmp_path):
     monkeypatch.setenv("OUT", "results")
     monkeypatch.delenv("DATA", raising=False)
     assert single.output_folder() == tmp_path / "results"
-    assert single.data_folder() == recipes.PROJECT / "data"
+    assert single.data_folder() == home.PROJECT / "data"
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"status": "running"}', "[]"])
@@ -187,7 +187,7 @@ def test_zeroshot_in_base_to_new_only_evaluates(tmp_path):
 INSIDE_A_VIT = ("MaPLe", "VPT", "PromptSRC", "MultiModalAdapter", "MMRL")  # the built-in model is a ResNet
 
 
-@pytest.mark.parametrize("trainer", sorted(p.name for p in (recipes.PROJECT / "configs" / "trainers").iterdir()))
+@pytest.mark.parametrize("trainer", sorted(p.name for p in (home.PROJECT / "configs" / "trainers").iterdir()))
 @pytest.mark.parametrize("dataset", ["eurosat", "imagenet", "letters"])
 def test_every_default_cfg_is_a_file(trainer, dataset):
     few_shot = [("fewshot", shots) for shots in (1, 4, 16) if trainer != "CoCoOp"]  # which has no few-shot recipe

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from basics import home
 from basics.program import Parser
 from reproduce import facts, recipes, tables
 from reproduce.__main__ import main
@@ -102,7 +103,7 @@ def test_every_run_of_every_experiment_has_its_files(name, recipe):
         for run in selection.runs():
             assert recipes.trainer_file(run.trainer, run.cfg).is_file() and facts.dataset_file(run.dataset).is_file()
             for path in run.opts[1::2]:
-                assert not path.startswith("templates/") or (recipes.PROJECT / path).is_file()
+                assert not path.startswith("templates/") or (home.PROJECT / path).is_file()
 
 
 def test_sizes_of_the_grids():
@@ -241,7 +242,7 @@ def test_tables_start_without_torch():
         "import sys; from reproduce.__main__ import main; main(['table1', '--paper']); "
         "sys.exit(any(m in sys.modules for m in ('torch', 'dassl.engine', 'dassl.utils', 'trainers', 'ray', 'matplotlib')))"
     )
-    assert subprocess.run([sys.executable, "-c", code], cwd=recipes.PROJECT, stdout=subprocess.DEVNULL).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=home.PROJECT, stdout=subprocess.DEVNULL).returncode == 0
 
 
 def test_own_files_and_backbones_choose_runs_and_are_marked(out, capsys):
