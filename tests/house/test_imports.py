@@ -19,7 +19,7 @@ MAY_IMPORT = {  # package or top-level module: those of ours that it may import
     "train": ("basics", "dassl", "datasets", "trainers", "foreign"),
     "predict": ("basics", "dassl", "inference"),
     "models": ("basics", "datasets"),
-    "mocoop": ("basics", "inference", "reproduce", "train"),
+    "mocoop": ("basics", "dassl", "inference", "reproduce", "train"),
     "setup": (),
     "benchmarks": ("basics", "dassl", "datasets", "prompting", "learning", "trainers", "inference", "reproduce", "train"),
 }
