@@ -103,7 +103,7 @@ def selection_of(args, experiment):
             raise UserError(f"--cfg: {method} is none of the methods in the table{facts.choices(method, sorted(known))}")
     if any(key.startswith("DATASET.HELD_OUT") for key in chosen.opts[::2]):
         raise UserError(
-            f"--set DATASET.HELD_OUT: runs on held-out classes choose settings ({home.command('reproduce')} tune); no table has them"
+            f"--set DATASET.HELD_OUT: such runs choose settings ({home.command('reproduce')} tune); no table has them"
         )
     return chosen
 
