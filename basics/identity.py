@@ -24,6 +24,7 @@ NOT_DECIDING = {  # setting: why another value of it leaves the numbers as they 
     "VERBOSE": "what is printed",
     "TRAIN.PRINT_FREQ": "what is printed",
     "TRAIN.CHECKPOINT_FREQ": "which checkpoints are kept",
+    "TRAIN.LOGGERS": "where numbers go, too",
     "TEST.PER_CLASS_RESULT": "what is printed",
     "TEST.COMPUTE_CMAT": "writes one more file",
     "TEST.SAVE_PREDICTIONS": "writes one more file",

@@ -12,6 +12,7 @@ TRANSFORMS = (
 
 # Dassl's methods for domain adaptation, domain generalisation and semi-supervised learning. The methods are not here,
 # their settings are, so that configuration files and command lines that carry them are accepted.
+LOGGERS = ("tensorboard", "wandb", "mlflow")
 _TRAINERS = {
     "MCD": {"N_STEP_F": 4},
     "MME": {"LMDA": 0.1},
@@ -35,6 +36,14 @@ _TRAINERS = {
 }  # fmt: skip
 
 
+def _logger_complaint(text):
+    """What is wrong with a value of TRAIN.LOGGERS, or ""."""
+    words = text.split()
+    if words == ["none"] or (set(words) <= set(LOGGERS) and 0 < len(words) == len(set(words))):
+        return ""
+    return f"must be names of {', '.join(LOGGERS)}, with blanks between them, or none"
+
+
 def get_defaults():
     """Return a new configuration with the defaults."""
     return section(
@@ -55,6 +64,11 @@ def get_defaults():
         TRAIN=section(
             CHECKPOINT_FREQ=key(0, "epochs between two saved models; 0 or -1: only the last epoch's", low=-1),
             PRINT_FREQ=key(10, "batches between two lines of the log", low=1),
+            LOGGERS=key(
+                "tensorboard",
+                "where numbers go beside metrics.csv: tensorboard, wandb, mlflow, several with blanks between them, or none",
+                check=_logger_complaint,
+            ),
             COUNT_ITER=key(
                 "train_x", "whose batches make an epoch", choices=("train_x", "train_u", "smaller_one"), reader="TrainerXU"
             ),

@@ -28,6 +28,7 @@ from .checkpoint import (
     run_entry,
     saved_epochs,
 )
+from .loggers import Loggers
 
 
 class TrainerBase:
@@ -235,27 +236,21 @@ class TrainerBase:
         """Restore the newest usable state in ``directory``; return the epochs done, 0 when there is none."""
         return resume(self, directory)
 
-    # ---- TensorBoard ----
+    # ---- loggers ----
 
     def init_writer(self, log_dir):
-        """Open TensorBoard's writer; what an earlier, killed run wrote beyond the epoch of the resume is superseded."""
-        if self._writer is not None or not parallel.is_main():
-            return
-        from torch.utils.tensorboard import SummaryWriter  # takes seconds to import
-
-        print(f"Initialize tensorboard (log_dir={log_dir})")
-        start_epoch, loader = getattr(self, "start_epoch", 0), getattr(self, "train_loader_x", None)
-        purge_step = start_epoch * len(loader) if start_epoch and loader is not None else None
-        self._writer = SummaryWriter(log_dir=log_dir, purge_step=purge_step)
+        """Open the loggers that TRAIN.LOGGERS names, TensorBoard's files in ``log_dir``, and ``metrics.csv``."""
+        if self._writer is None and parallel.is_main():
+            self._writer = Loggers(self, log_dir)
 
     def close_writer(self):
-        """Close TensorBoard's writer."""
+        """Close the loggers."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
 
     def write_scalar(self, tag, scalar_value, global_step=None):
-        """Write a number for TensorBoard, if the writer is open."""
+        """Write a number for the loggers, if they are open."""
         if self._writer is not None:
             self._writer.add_scalar(tag, scalar_value, global_step)
 
@@ -287,6 +282,8 @@ class TrainerBase:
             self.before_epoch()
             self.run_epoch()
             self.after_epoch()
+            if self._writer is not None:
+                self._writer.flush()
             if points and self.epoch + 1 < self.max_epoch:
                 points.save(self, self.epoch + 1)
         self._in_epochs = False

@@ -20,7 +20,6 @@ from ..utils import (
     UserError,
     count_num_param,
     load_pretrained_weights,
-    mkdir_if_missing,
     parallel,
 )
 from .base import TrainerBase
@@ -178,14 +177,12 @@ class SimpleTrainer(TrainerBase):
             print(f"WARNING: {setting}: {len(val & test)} of {len(val)} validation images are test images, too")
 
     def before_train(self):
-        """Resume if there is something to resume from, and open TensorBoard's writer."""
+        """Resume if there is something to resume from, and open the loggers."""
         self._trained = True
         self.time_start = time.time()
         self.claim(TRAINING)
         self.start_epoch = self.resume_model_if_exist(self._resume_from())
-        writer_dir = osp.join(self.output_dir, "tensorboard")
-        mkdir_if_missing(writer_dir)
-        self.init_writer(writer_dir)
+        self.init_writer(osp.join(self.output_dir, "tensorboard"))
 
     def claim(self, kind):
         """Take the output folder for this run (TRAINING or EVALUATION). UserError when it is another run's."""

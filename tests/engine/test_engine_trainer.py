@@ -75,7 +75,7 @@ def test_log_file_stays_plain(tmp_path):
 def test_files_of_a_run(make_trainer, tmp_path):
     make_trainer("TRAIN.CHECKPOINT_FREQ", 3).train()
     run = tmp_path / "run"
-    assert sorted(os.listdir(run)) == ["adapter", "prompt_learner", "results.json", "run.json", "tensorboard"]
+    assert sorted(os.listdir(run)) == ["adapter", "metrics.csv", "prompt_learner", "results.json", "run.json", "tensorboard"]
     assert sorted(os.listdir(run / "adapter")) == ["checkpoint", "model.pth.tar-3", "model.pth.tar-4"]
     assert (run / "adapter" / "checkpoint").read_text() == "model.pth.tar-4\n"
     saved = torch.load(run / "prompt_learner" / "model.pth.tar-4", weights_only=True)
