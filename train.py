@@ -187,7 +187,27 @@ def print_args(args, cfg):
     ):  # not upstream's
         print(f"{key}: {getattr(args, key)}")
     print_title("Config")
-    print(cfg)
+    print(in_use(cfg))
+
+
+def in_use(cfg):
+    """The configuration without the methods' sections that this run's method doesn't read; whole for a trainer of others."""
+    from dassl.config import keys_of
+    from dassl.engine import TRAINER_REGISTRY
+    from trainers import readers
+
+    method, of_section = cfg.TRAINER.NAME, readers()
+    if getattr(TRAINER_REGISTRY.get(method), "section", None) is None:
+        return cfg
+    shown = cfg.clone()
+    shown.defrost()
+    for section, node in cfg.TRAINER.items():
+        if isinstance(node, dict):
+            keys = keys_of(node, f"TRAINER.{section}.")
+            who = [known.reader or of_section.get(name.rpartition(".")[0], "") for name, known, _ in keys]
+            if who and not any(method in names.split(", ") for names in who):
+                del shown.TRAINER[section]
+    return shown
 
 
 def print_title(title):

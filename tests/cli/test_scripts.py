@@ -59,6 +59,8 @@ def test_training_leaves_what_upstream_leaves(trained):
     log = (trained / "log.txt").read_text()
     assert log.startswith("***************\n** Arguments **\n***************\nbackbone: \nconfig_file: ")
     assert "\n************\n** Config **\n************\nDATALOADER:\n" in log and "\n  K_TRANSFORMS: 1\n" in log
+    printed = log[log.index("\nTRAINER:\n") : log.index("\nUSE_CUDA:")]
+    assert re.findall(r"^  ([A-Z]\w+):$", printed, re.MULTILINE) == ["COOP"]  # sections of other methods aren't listed
     assert re.search(r"^epoch \[1/2\] batch \[\d+/2\] time ", log, re.MULTILINE)
     assert re.search(r"^=> result\n\* total: 45\n\* correct: \d+\n\* accuracy: [\d.]+%$", log, re.MULTILINE)
 
