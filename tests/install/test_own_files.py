@@ -4,8 +4,7 @@ import re
 
 from basics import home
 
-METHOD = re.search(r"```python\n(.*?)```", (home.PROJECT / "README.md").read_text(encoding="utf-8"), re.DOTALL)[1]
-METHOD = METHOD.replace("from .coop import", "from trainers.coop import")
+METHOD = re.search(r"```python\n(# trainers/.*?)```", (home.PROJECT / "README.md").read_text(encoding="utf-8"), re.DOTALL)[1]
 DATASET = """
 import datasets.splits
 from dassl.data.datasets import DATASET_REGISTRY, Datum
