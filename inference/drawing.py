@@ -6,7 +6,7 @@ from typing import Any
 
 from basics import UserError, atomic_write
 
-MOST_IMAGES = 100
+MOST_IMAGES, PAGE = 100, 8
 HOW_TO_READ = (
     "An expert is a learned prompt that started from the hard template beside its bar. For each image the router\n"
     "weighs all experts (dotted: equal weights); the best (orange) are mixed, and compared with the image."
@@ -17,8 +17,8 @@ def picture(predictions: list[dict[str, Any]], file: str | Path, results: dict[s
     """Draw predictions, one row per image: the image, its likeliest classes, and the router's weight of every expert.
 
     Args:
-        predictions: what ``Predictor`` or ``routing`` returns, 1 to 100 images.
-        file: the picture; its ending says the format (.png, .pdf, .svg ...).
+        predictions: what ``Predictor`` or ``routing`` returns, 1 to 100 images; where it is known with ``truth``, a class.
+        file: the picture; its ending says the format (.png, .pdf, .svg ...). A .pdf has pages of eight images.
         results: the run's results.json, for the title.
         upright: turn images as their EXIF orientation says, as ``Predictor.upright`` has it.
 
@@ -26,32 +26,59 @@ def picture(predictions: list[dict[str, Any]], file: str | Path, results: dict[s
         UserError: too many images, an unknown format, a file that can't be written.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    from dassl.utils import read_image
 
     kind, known = Path(file).suffix.lstrip(".").lower(), sorted(FigureCanvasAgg.filetypes)
     if kind not in known:
         raise UserError(f"{file}: unknown picture format; choose one of .{', .'.join(known)}")
     if len(predictions) > MOST_IMAGES:
         raise UserError(f"a picture shows at most {MOST_IMAGES} images, not {len(predictions)}")
-    routed = "experts" in predictions[0]
-    largest = max((e["weight"] for p in predictions for e in p.get("experts", ())), default=1.0)
-    widths = (1, 1.3, 2.2)[: 3 if routed else 2]
-    bars = max(len(p[key]) for p in predictions for key in ("classes", "experts") if key in p)
-    height = max(2.2, 0.6 + 0.2 * bars)  # inches a row
-    size = (13 if routed else 7.5, height * len(predictions) + 0.9)
-    fig = Figure(figsize=size, dpi=120, layout="constrained")
-    axes = fig.subplots(len(predictions), len(widths), squeeze=False, width_ratios=widths)
-    for (image_ax, class_ax, *router_ax), prediction in zip(axes, predictions):
-        image_ax.imshow(read_image(prediction["image"], upright))
-        image_ax.set_title(plain(Path(prediction["image"]).name), fontsize=9)
-        image_ax.axis("off")
-        _draw_classes(class_ax, prediction["classes"])
-        if routed:
-            _draw_experts(router_ax[0], prediction["experts"], largest)
-    fig.suptitle(plain(_title(results)) + ("\n" + HOW_TO_READ if routed else ""), fontsize=10)
-    save(fig, file, kind)
+    drawing = _Drawing(predictions, results, upright)
+    if kind == "pdf":
+        from matplotlib.backends.backend_pdf import PdfPages
+
+        stream = io.BytesIO()
+        with PdfPages(stream) as pages:
+            for start in range(0, len(predictions), PAGE):
+                pages.savefig(drawing.page(predictions[start : start + PAGE]))
+        with atomic_write(str(file)) as f:
+            f.write(stream.getvalue())
+    else:
+        save(drawing.page(predictions), file, kind)
+
+
+class _Drawing:
+    """Figures that have their sizes and scales in common, whichever of the predictions they show."""
+
+    def __init__(self, predictions, results, upright):
+        self.routed, self.upright = "experts" in predictions[0], upright
+        self.largest = max((e["weight"] for p in predictions for e in p.get("experts", ())), default=1.0)
+        bars = max(len(p[key]) for p in predictions for key in ("classes", "experts") if key in p)
+        self.height = max(2.2, 0.6 + 0.2 * bars)  # inches a row
+        self.title = plain(_title(results)) + ("\n" + HOW_TO_READ if self.routed else "")
+
+    def page(self, predictions):
+        """A matplotlib figure of some predictions."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        from dassl.utils import read_image
+
+        widths = (1, 1.3, 2.2)[: 3 if self.routed else 2]
+        size = (13 if self.routed else 7.5, self.height * len(predictions) + 0.9)
+        fig = Figure(figsize=size, dpi=120, layout="constrained")
+        FigureCanvasAgg(fig)
+        axes = fig.subplots(len(predictions), len(widths), squeeze=False, width_ratios=widths)
+        for (image_ax, class_ax, *router_ax), prediction in zip(axes, predictions):
+            image_ax.imshow(read_image(prediction["image"], self.upright))
+            truth = prediction.get("truth")
+            name = Path(prediction["image"]).name + (f"\ntrue class: {truth}" if truth else "")
+            image_ax.set_title(plain(name), fontsize=9)
+            image_ax.axis("off")
+            _draw_classes(class_ax, prediction["classes"], truth)
+            if self.routed:
+                _draw_experts(router_ax[0], prediction["experts"], self.largest)
+        fig.suptitle(self.title, fontsize=10)
+        return fig
 
 
 def save(fig: Any, file: str | Path, kind: str = "png") -> None:
@@ -93,11 +120,13 @@ def _bars(ax, labels, values, colours, notes, title, largest=1.0):
     ax.set_title(title, fontsize=9)
 
 
-def _draw_classes(ax, classes):
+def _draw_classes(ax, classes, truth=None):
     values = [c["probability"] for c in classes]
     colours = ["tab:blue"] + ["lightsteelblue"] * (len(values) - 1)
+    colours = ["tab:green" if c["name"] == truth else colour for c, colour in zip(classes, colours)]
     notes = [f"{100 * v:.1f} %" for v in values]
-    _bars(ax, [c["name"] for c in classes], values, colours, notes, "likeliest classes")
+    title = "likeliest classes" + (", the true one in green" if truth else "")
+    _bars(ax, [c["name"] for c in classes], values, colours, notes, title)
 
 
 def _draw_experts(ax, experts, largest):

@@ -10,6 +10,7 @@ from html import escape
 from basics import home
 from basics.identity import describe
 from reproduce.recorded import provenance
+from reproduce.render import short
 
 
 class Behind:
@@ -57,7 +58,7 @@ class Behind:
         text = f"{len(found)} run{'s' if len(found) != 1 else ''}{when}"
         for name, label in (("commit", "code"), ("libraries", "libraries"), ("device", "device")):
             values = list(dict.fromkeys(run[name] for run in found if run[name]))
-            text += f"; {label}: {' | '.join(values)}" if values else ""
+            text += f"; {label}: {' | '.join(map(short, values))}" if values else ""
         yield text
 
     def runs(self):

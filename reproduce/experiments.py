@@ -187,7 +187,8 @@ class Selection:
     def backbones(self):
         """Names of the backbones of the runs in their order; the experiment's own and "built-in model" without own settings."""
         if self.opts or self.cfgs:
-            return list(dict.fromkeys(recorded.wanted(run)["MODEL.BACKBONE.NAME"] for run in self.runs()))
+            names = dict.fromkeys(recorded.wanted(run)["MODEL.BACKBONE.NAME"] for run in self.runs())
+            return ["built-in model" if name == "builtin" else name for name in names]
         builtin = sum(map(facts.is_builtin, self.datasets))
         return [self.experiment.backbone] * (builtin < len(self.datasets)) + ["built-in model"] * (builtin > 0)
 

@@ -103,7 +103,9 @@ class Source:
         if not self.departures:
             return ""
         text = describe(self.departures).replace("(now ", "(the recipe: ")
-        return f"{self.run.label}: {text}" + ("" if self.counted else f"; its {self.accuracy:.2f} doesn't count")
+        if self.counted:
+            return f"{self.run.row}: {text}"
+        return f"{self.run.label}: {text}; its {self.accuracy:.2f} doesn't count"
 
 
 def selection_note(result):

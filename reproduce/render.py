@@ -124,12 +124,13 @@ def runs_lines(document):
     """Lines that lead from the numbers to the runs behind them: where, when, with what."""
     lines = []
     for folder, source in document.sources.items():
-        known = ", ".join(f"{name} {_short(text)}" for name, text in provenance(source).items() if text and name != "folder")
+        known = ", ".join(f"{name} {short(text)}" for name, text in provenance(source).items() if text and name != "folder")
         lines += [folder, f"    {known}"]
     return lines
 
 
-def _short(text):
+def short(text):
+    """A text with its hashes cut to twelve digits."""
     return re.sub(r"\b([0-9a-f]{12})[0-9a-f]{28,}\b", r"\1…", str(text))
 
 

@@ -51,10 +51,10 @@ def route(argv):
     results = read_run(args.run)
     chosen = test_images(args.run, args.root, args.images, args.seed)
     predictions = routing(args.run, [path for path, _ in chosen])
+    predictions = [{"truth": name, **prediction} for (_, name), prediction in zip(chosen, predictions)]
     for kind in ("png", "pdf"):
         picture(predictions, args.out / f"routing.{kind}", results)
-    images = [{"truth": name, **prediction} for (_, name), prediction in zip(chosen, predictions)]
-    write_json({"run": args.run, "trained_at": results["finished_at"], "images": images}, str(args.out / "routing.json"))
+    write_json({"run": args.run, "trained_at": results["finished_at"], "images": predictions}, str(args.out / "routing.json"))
 
 
 if __name__ == "__main__":

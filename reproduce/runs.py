@@ -39,13 +39,17 @@ class Run:
         return {"base2new_train": "base", "base2new_test": "new", "zeroshot": self.subsample}.get(self.kind, "all")
 
     @property
+    def row(self) -> str:
+        """The method and how it differs from its recipe."""
+        return f"{self.trainer} ({self.variant})" if self.variant else self.trainer
+
+    @property
     def label(self) -> str:
         classes = f" {self.classes}" if self.classes != "all" else ""
         origin = f" (trained on {self.source})" if self.source else ""
         seed = "" if self.kind == "zeroshot" else f" seed {self.seed}"
         shots = f" {self.shots} shots" if self.kind == "fewshot" else ""
-        variant = f" ({self.variant})" if self.variant else ""
-        return f"{self.trainer}{variant} {self.dataset}{classes}{origin}{shots}{seed}"
+        return f"{self.row} {self.dataset}{classes}{origin}{shots}{seed}"
 
     @property
     def training(self) -> Run | None:

@@ -76,8 +76,11 @@ def runs_of(args):
     return [Run(args.kind, args.dataset, trainer, cfg, seed, int(shots), subset, source, tuple(opts)) for subset in subsets]
 
 
-def execute(run, data, out, fresh=False, start=foreground):
-    """Run it, unless it is finished and not `fresh`; returns the exit status. start: function of its command's words."""
+def execute(run, data, out, fresh=False, start=None):
+    """Run it, unless it is finished and not `fresh`; returns the exit status.
+
+    start: function of its command's words; by default in a process in the foreground.
+    """
     directory = run.directory(out)
     facts.dataset_file(run.dataset)
     recipes.trainer_file(run.trainer, run.cfg)
@@ -90,7 +93,7 @@ def execute(run, data, out, fresh=False, start=foreground):
     command = run.command(data, out, fresh=fresh)
     verb = "resuming the unfinished run in" if "--resume" in command else "running in"
     print(f"{run.label}: {verb} {directory}", flush=True)
-    return start(command)
+    return (start or foreground)(command)
 
 
 def main(args):

@@ -65,7 +65,9 @@ def test_what_was_asked_for_counts_and_is_marked(out, capsys):  # noqa: F811
         finish(out, run, 70.0, config=known)
     assert main(asked) == 0
     text = capsys.readouterr().out
-    assert "70.00 ± 0.00 [" in text and "seed 1: OPTIM.MAX_EPOCH 5 (the recipe: " in text and "doesn't count" not in text
+    assert (
+        "70.00 ± 0.00 [" in text and "CoOp (max_epoch5): OPTIM.MAX_EPOCH 5 (the recipe: " in text and "doesn't count" not in text
+    )
     assert "NUM_WORKERS" not in text.split("Missing")[0]
 
 
