@@ -37,7 +37,7 @@ def build_parser(repository=None):
         description="Train or evaluate one prompt-learning method on one dataset.",
         epilog=EXIT_STATUSES,
     )
-    parser.add_argument("--root", default="", help="folder that holds the datasets")
+    parser.add_argument("--root", default="", help="folder that holds the datasets (default: data)")
     parser.add_argument("--output-dir", default="", help="where log.txt, checkpoints and results.json go")
     parser.add_argument("--resume", default="", help="resume training from the checkpoint in this run folder")
     parser.add_argument("--seed", type=int, default=-1, help="seed of samples, initial values and data order")
@@ -166,6 +166,7 @@ def setup_cfg(args, extend=None):
         cfg.merge_from_file(args.config_file)
     reset_cfg(cfg, args)
     cfg.merge_from_list(args.opts)
+    cfg.DATASET.ROOT = cfg.DATASET.ROOT or "data"
     if repository:
         cfg.TRAINER.NAME = repository.trainer
         repository.after_merge(cfg, args)

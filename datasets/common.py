@@ -122,6 +122,10 @@ class SplitDataset(HoldsOut, DatasetBase):
     def arrange(cls, folder: str) -> None:
         """Hook of `datasets.download`: bring files that the user has put in the dataset's `folder` into the layout."""
 
+    def record(self) -> dict[str, Any]:
+        """Hook: {name: plain value} of what results.json is to say of the data set beside split and class names."""
+        return {}
+
     def prepare(self, cfg: Any) -> None:
         """Hook: have the data in place, or raise UserError that says how to get them."""
         type(self).preflight(cfg)

@@ -5,7 +5,11 @@
       FOLDER: my_photos        # below DATASET.ROOT; without it, DATASET.ROOT is the folder
 
 Either `my_photos/<class>/*.jpg` (split 50/20/30 per class, kept in `my_photos/split.json`), or
-`my_photos/train/<class>/` and `my_photos/test/<class>/`, with or without `val`. Files that are not used are counted.
+`my_photos/train/<class>/` and `my_photos/test/<class>/`, with or without `val`. Files that are not used are counted. With
+DATASET.NESTED images in sub-folders of a class folder are the class's, too.
+
+Two text files beside the class folders are read where they are there: `classnames.txt` says what classes are called
+(`own_names`), `templates.txt` has hand-written templates: its first one is the data set's, its groups are MoCoOp's.
 """
 
 import os
@@ -15,8 +19,10 @@ from dassl.data.datasets import DATASET_REGISTRY
 
 from .common import SplitDataset, data_root
 from .listing import in_words, left_out, list_class_folders, list_images, no_images
+from .own_names import read_names
 from .splits import PARTS, Item, read_class_folders, split_by_ratio
 
+TEMPLATES = "templates.txt"
 PART_NAMES = {  # folder names, without regard to case
     "train": ("train", "training"),
     "val": ("val", "valid", "validation", "dev"),
@@ -26,13 +32,16 @@ PART_NAMES = {  # folder names, without regard to case
 
 @DATASET_REGISTRY.register()
 class ImageFolder(SplitDataset):
-    """A folder of class folders; labels follow their sorted order, class names are the folders' names."""
+    """A folder of class folders; labels follow their sorted order, class names are the folders' names or those in classnames.txt.
+
+    class_folders: {folder: class name} of the classes that are called otherwise.
+    """
 
     image_folder = "."
     photos_upright = True
 
     def __init__(self, cfg):
-        self.dataset_dir = cfg.DATASET.FOLDER
+        self.dataset_dir, self.nested = cfg.DATASET.FOLDER, cfg.DATASET.NESTED
         super().__init__(cfg)
 
     @classmethod
@@ -51,8 +60,34 @@ class ImageFolder(SplitDataset):
                 f"folder of images per class, or train/ and test/ with such folders in them"
             )
         find_parts(path)
+        inside = list_class_folders(path)
+        if len(inside) == 1 and not list_images(os.path.join(path, inside[0])) and not cfg.DATASET.NESTED:
+            raise UserError(
+                f"ImageFolder: {path} holds one folder only, {inside[0]}, with folders in it: set DATASET.FOLDER "
+                f"{os.path.normpath(os.path.join(cfg.DATASET.FOLDER, inside[0]))}"
+            )
+
+    @classmethod
+    def own_templates(cls, cfg):
+        """(name of the folder, its templates.txt or None): where methods look for templates of one's own set."""
+        folder = os.path.abspath(os.path.join(data_root(cfg), cfg.DATASET.FOLDER))
+        path = os.path.join(folder, TEMPLATES)
+        return os.path.basename(folder), path if os.path.isfile(path) else None
+
+    def record(self):
+        return {"class_folders": self.class_folders} if self.class_folders else {}
 
     def load_split(self):
+        """The split of the folders, its classes called as classnames.txt says."""
+        split = self._split_of_folders()
+        names = read_names(self.dataset_dir, {item.classname for data in split for item in data})
+        self.class_folders = {folder: name for folder, name in names.items() if name != folder}
+        if not self.class_folders:
+            return split
+        called = lambda item: self.class_folders.get(item.classname, item.classname)  # noqa: E731
+        return tuple([Item(item.impath, item.label, called(item), item.domain) for item in data] for data in split)
+
+    def _split_of_folders(self):
         """The split of the folders where there are `train` and `test`, else that of the split file."""
         parts = find_parts(self.image_dir)
         if not parts:
@@ -76,14 +111,14 @@ class ImageFolder(SplitDataset):
 
     def make_split(self):
         """50/20/30 per class."""
-        return split_by_ratio(read_class_folders(self.image_dir))
+        return split_by_ratio(read_class_folders(self.image_dir, nested=self.nested))
 
     def _read_part(self, part, train, classes):
         """Images of the part in the folder `part` as Item; [] where it is None."""
         data = []
         for name in list_class_folders(os.path.join(self.image_dir, part)) if part else ():
             path = os.path.join(self.image_dir, part, name)
-            images = list_images(path)
+            images = list_images(path, self.nested)
             if name not in classes:
                 raise UserError(
                     f"{path} has {len(images)} image(s) of a class {name!r} that {os.path.join(self.image_dir, train)} lacks; "
@@ -105,11 +140,12 @@ class ImageFolder(SplitDataset):
             path = os.path.join(self.image_dir, folder)
             if not os.path.isdir(path):
                 continue
-            for kind, count in left_out(path).items():
+            for kind, count in left_out(path, self.nested).items():
                 found[kind] = found.get(kind, 0) + count
-            new += [image for name in list_images(path) if (image := os.path.join(path, name)) not in used]
+            new += [image for name in list_images(path, self.nested) if (image := os.path.join(path, name)) not in used]
         if found:
-            print(f"WARNING: {self.image_dir}: not used are {in_words(found)}; images must lie directly in their class folder")
+            hint = "; DATASET.NESTED True takes those in sub-folders, too" if "in sub-folders" in found else ""
+            print(f"WARNING: {self.image_dir}: not used are {in_words(found)}{hint}")
         if new:
             print(
                 f"WARNING: {len(new)} image(s) are not in {self.split_path}, first {new[0]}; move that file away to have all "

@@ -11,13 +11,20 @@ IMAGE_SUFFIXES = (
 NO_CLASSES = ("split_fewshot", "__MACOSX")
 
 
-def list_images(folder):
-    """Sorted names of the image files directly in `folder`."""
-    return sorted(name for name in listdir_nohidden(folder) if name.lower().endswith(IMAGE_SUFFIXES))
+def list_images(folder, nested=False):
+    """Sorted names of the image files directly in `folder`; nested: paths below it of those in its sub-folders, too."""
+    names = listdir_nohidden(folder)
+    if nested:
+        names = []
+        for where, folders, files in os.walk(folder):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            inside = os.path.relpath(where, folder)
+            names += [os.path.normpath(os.path.join(inside, name)) for name in files if not name.startswith(".")]
+    return sorted(name for name in names if name.lower().endswith(IMAGE_SUFFIXES))
 
 
-def left_out(folder):
-    """What a class folder holds beside the images directly in it: {"in sub-folders" or a suffix: number of files}."""
+def left_out(folder, nested=False):
+    """What a class folder holds beside its images: {"in sub-folders" or a suffix: number of files}; nested: as `list_images`."""
     found = {}
     for where, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -27,7 +34,7 @@ def left_out(folder):
                 continue
             if suffix not in IMAGE_SUFFIXES:
                 found[suffix or "no suffix"] = found.get(suffix or "no suffix", 0) + 1
-            elif where != folder:
+            elif where != folder and not nested:
                 found["in sub-folders"] = found.get("in sub-folders", 0) + 1
     return found
 
@@ -42,7 +49,9 @@ def no_images(folder):
     """The message for a class folder that has no images directly in it."""
     found = in_words(left_out(folder))
     holds = (
-        f"it holds {found}; images must lie directly in it, as {', '.join(IMAGE_SUFFIXES)}" if found else "it is empty; fill it"
+        f"it holds {found}; images must lie directly in it (or DATASET.NESTED True), as {', '.join(IMAGE_SUFFIXES)}"
+        if found
+        else "it is empty; fill it"
     )
     return f"no images in the class folder {folder}: {holds}"
 

@@ -212,13 +212,14 @@ def split_by_ratio(groups, p_trn=0.5, p_val=0.2):
     return train, val, test
 
 
-def read_class_folders(image_dir, ignored=(), new_names=None):
+def read_class_folders(image_dir, ignored=(), new_names=None, nested=False):
     """Images of a folder of class folders, one list per class.
 
     Args:
         image_dir: folder whose sub-folders are the classes; labels follow their sorted order.
         ignored: names of folders that are no class.
         new_names: {folder name: class name} where they differ.
+        nested: images in sub-folders of a class folder are the class's, too.
 
     Returns:
         List of (list of Item, class folder), for `split_by_ratio`.
@@ -229,7 +230,7 @@ def read_class_folders(image_dir, ignored=(), new_names=None):
         path = os.path.join(image_dir, folder)
         items = [
             Item(impath=os.path.join(path, name), label=label, classname=new_names.get(folder, folder))
-            for name in list_images(path)
+            for name in list_images(path, nested)
         ]
         if not items:
             raise UserError(no_images(path))

@@ -60,7 +60,10 @@ def configuration(results: dict[str, Any], overrides: Sequence[Any] = ()) -> Any
     cfg.merge_from_list(list(overrides))
     cfg.VERBOSE = False
     check(cfg)
-    DATASET_REGISTRY.get(cfg.DATASET.NAME)
+    if hasattr(DATASET_REGISTRY.get(cfg.DATASET.NAME), "own_templates") and not cfg.DATASET.TEMPLATE:
+        made_from = results.get("made_from")  # which the folder of photos has said; it needn't be here
+        template = made_from.get("hand template") if isinstance(made_from, dict) else None
+        cfg.DATASET.TEMPLATE = template if isinstance(template, str) else ""
     cfg.MODEL.INIT_WEIGHTS = ""  # where training started from; the checkpoint has where it ended
     cfg.freeze()
     return cfg

@@ -9,7 +9,7 @@ from dassl.engine.checkpoint import check_classes
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import load_checkpoint, load_pretrained_weights, parallel
 from prompting import load_clip, tokenizer_for
-from prompting.classnames import check_classnames, remarks_on_names
+from prompting.classnames import check_classnames, check_words_are_known, remarks_on_names
 
 from .dataset import dataset_class
 from .preprocessing import check_size
@@ -29,6 +29,8 @@ class Building:
         if precision == "fp16" and self.clip.dtype == torch.float32:
             print("PREC fp16 on a CPU: computing in fp32")
         check_size(cfg, self.clip)
+        if self.names_classes:
+            check_words_are_known(self.dm.dataset.classnames, self.clip)
         self._prepared = None
         self._whole_size = None  # samples of the current batch, where several processes share it
         with torch.random.fork_rng(devices=[]):  # what is learned starts from the seed alone, however CLIP was loaded

@@ -7,6 +7,7 @@ from basics import UserError
 from basics.hashes import digest
 from dassl.utils import parallel
 
+from .dataset import templates_identity
 from .preprocessing import images_record
 
 
@@ -26,6 +27,7 @@ class Checkpoints:
             "tokenizer of CLIP": f"sha256 {digest({**weights['tokenizer'], 'name': ''})}",
             "computed in": str(self.clip.dtype).removeprefix("torch."),
         }
+        found.update(templates_identity(self.cfg))
         if "config_sha256" in weights:
             found["configuration of CLIP"] = f"sha256 {weights['config_sha256']}"
         return found

@@ -10,6 +10,7 @@ from basics import UserError
 from .templates import (
     SELECTED_TEMPLATES,
     TemplateGroup,
+    check_line,
     group_file,
     imagenet_templates,
     read_groups,
@@ -32,6 +33,7 @@ __all__ = [
     "SELECTED_TEMPLATES",
     "TemplateGroup",
     "UserError",
+    "check_line",
     "group_file",
     "imagenet_templates",
     "read_groups",

@@ -99,12 +99,13 @@ def word_parts(template, tokenizer=None):
     return before, ids[0], after, ids[1]
 
 
-def group_file(dataset: type) -> Path:
+def group_file(dataset: type, name: str = "") -> Path:
     """The group file of a dataset class, ``templates/<its name>.txt``, or ``templates/default.txt`` without one.
 
-    Its name is the attribute ``group_file`` or the class's own; letter case and underscores don't count.
+    Its name is ``name`` where that is given, else the attribute ``group_file`` or the class's own; letter case and underscores
+    don't count.
     """
-    plain = (getattr(dataset, "group_file", "") or dataset.__name__).lower().replace("_", "")
+    plain = (name or getattr(dataset, "group_file", "") or dataset.__name__).lower().replace("_", "")
     for file in home.listed(TEMPLATES, "*.txt"):
         if file.stem.replace("_", "") == plain:
             return file

@@ -11,16 +11,22 @@ from basics import UserError, home
 from basics.identity import deciding, differences
 from reproduce import facts, processes, recipes
 
+ALL = -1  # shots: every training image
 SETTINGS = ("base2new_train", "base2new_test", "fewshot", "zeroshot", "xd_train", "xd_test")
+
+
+def number_for_recipes(shots: int) -> int:
+    """What rules of recipes compare with: all images are more than any number that they name."""
+    return 10**9 if shots == ALL else shots
 
 
 @dataclass(frozen=True)
 class Run:
     """One call of train.py.
 
-    kind: one of SETTINGS. dataset, source: stems of configs/datasets/*.yaml; source is the training set of xd_test.
-    subsample: the classes that zeroshot evaluates. opts: flat KEY, VALUE, ... that go to train.py. variant: names a
-    recipe with other switches; its folder is `<cfg>-<variant>`.
+    kind: one of SETTINGS. shots: training images of each class, or ALL. dataset, source: stems of configs/datasets/*.yaml;
+    source is the training set of xd_test. subsample: the classes that zeroshot evaluates. opts: flat KEY, VALUE, ... that go to
+    train.py. variant: names a recipe with other switches; its folder is `<cfg>-<variant>`.
     """
 
     kind: str
@@ -39,17 +45,28 @@ class Run:
         return {"base2new_train": "base", "base2new_test": "new", "zeroshot": self.subsample}.get(self.kind, "all")
 
     @property
+<<<<<<< HEAD
     def row(self) -> str:
         """The method and how it differs from its recipe."""
         return f"{self.trainer} ({self.variant})" if self.variant else self.trainer
+=======
+    def shots_name(self) -> str:
+        return "all" if self.shots == ALL else str(self.shots)
+>>>>>>> 7ccb6c0 (One's own photos: all images in one command, names and templates in files of the folder, words that a model never met refused)
 
     @property
     def label(self) -> str:
         classes = f" {self.classes}" if self.classes != "all" else ""
         origin = f" (trained on {self.source})" if self.source else ""
         seed = "" if self.kind == "zeroshot" else f" seed {self.seed}"
+<<<<<<< HEAD
         shots = f" {self.shots} shots" if self.kind == "fewshot" else ""
         return f"{self.row} {self.dataset}{classes}{origin}{shots}{seed}"
+=======
+        shots = f" {self.shots_name} shots" if self.kind == "fewshot" else ""
+        variant = f" ({self.variant})" if self.variant else ""
+        return f"{self.trainer}{variant} {self.dataset}{classes}{origin}{shots}{seed}"
+>>>>>>> 7ccb6c0 (One's own photos: all images in one command, names and templates in files of the folder, words that a model never met refused)
 
     @property
     def training(self) -> Run | None:
@@ -69,7 +86,7 @@ class Run:
     def directory(self, out: str | Path) -> Path:
         """Folder of this run below `out`."""
         tail = Path(self.trainer) / (f"{self.cfg}-{self.variant}" if self.variant else self.cfg)
-        shots = Path(self.dataset) / f"shots_{self.shots}" / tail / f"seed{self.seed}"
+        shots = Path(self.dataset) / f"shots_{self.shots_name}" / tail / f"seed{self.seed}"
         return (
             Path(out)
             / {
@@ -93,7 +110,7 @@ class Run:
 
     def settings(self) -> tuple[str, ...]:
         """Flat KEY, VALUE, ... in force, later ones win."""
-        settings = recipes.recipe_opts(self.trainer, self.dataset, self.kind, self.shots)
+        settings = recipes.recipe_opts(self.trainer, self.dataset, self.kind, number_for_recipes(self.shots))
         if self.kind in ("base2new_train", "base2new_test", "fewshot", "xd_train"):
             settings += ("DATASET.NUM_SHOTS", str(self.shots))
         if self.classes != "all":
@@ -148,7 +165,7 @@ def finished_epochs(run, trained):
         script = {"base2new_test": "base2new_train", "xd_test": "xd_train"}[run.kind]
         raise UserError(
             f"{run.label}: its training run isn't finished ({trained}); first run\n"
-            f"  TRAINER={run.trainer} CFG={run.cfg} SHOTS={run.shots} "
+            f"  TRAINER={run.trainer} CFG={run.cfg} SHOTS={run.shots_name} "
             f"{home.script(script)} {run.training.dataset} {run.seed}"
         )
     return result["epochs"]

@@ -8,17 +8,18 @@ from basics import UserError, home
 from reproduce import facts, recipes
 from reproduce.processes import foreground
 from reproduce.recorded import check_same_settings, check_training
-from reproduce.runs import Run
+from reproduce.runs import ALL, Run, number_for_recipes
 
 ENVIRONMENT = f"""
-Environment variables: TRAINER (MoCoOp; zeroshot: ZeroshotCLIP), CFG (the published recipe's file), SHOTS (16), SOURCE
-(the dataset that a cross-dataset test was trained on), DATA (default: data in {home.OWN}), OUT (default: output there).
+Environment variables: TRAINER (MoCoOp; zeroshot: ZeroshotCLIP), CFG (the published recipe's file), SHOTS (16; all: every
+training image), SOURCE (the dataset that a cross-dataset test was trained on), DATA (default: data in {home.OWN}), OUT (default:
+output there).
 A relative DATA or OUT is relative to the caller's folder.
 """
 KINDS = {  # kind: (arguments of its script, what it does)
     "base2new_train": ("DATASET SEED", "train on the base classes and test on them"),
     "base2new_test": ("DATASET SEED", "test that model on the new classes"),
-    "fewshot": ("DATASET SEED [SHOTS]", "train and test on all classes, with ResNet-50"),
+    "fewshot": ("DATASET SEED [SHOTS|all]", "train and test on all classes, with ResNet-50"),
     "zeroshot": ("DATASET [base|new|all]", "evaluate without training, on base, new and all classes by default"),
     "xd_train": ("DATASET SEED", "train on all classes of one dataset"),
     "xd_test": ("DATASET SEED", "test that model on another dataset"),
@@ -59,10 +60,11 @@ def runs_of(args):
     shots = os.environ.get("SHOTS") or "16"
     if args.kind == "zeroshot":
         subsets = (opts.pop(0),) if opts and opts[0] in ("base", "new", "all") else ("base", "new", "all")
-    if args.kind == "fewshot" and opts and opts[0].isdigit():
+    if args.kind == "fewshot" and opts and (opts[0].isdigit() or opts[0] == "all"):
         shots = opts.pop(0)
-    if not shots.isdigit() or int(shots) == 0:
-        raise UserError(f"SHOTS={shots}: expected a positive whole number")
+    if shots != "all" and (not shots.isdigit() or int(shots) == 0):
+        raise UserError(f"SHOTS={shots}: expected a positive whole number, or all")
+    number = ALL if shots == "all" else int(shots)
     if len(opts) % 2:
         raise UserError(f"expected KEY VALUE pairs, got: {' '.join(opts)}")
     trainer = os.environ.get("TRAINER") or ("ZeroshotCLIP" if args.kind == "zeroshot" else "MoCoOp")
@@ -71,9 +73,9 @@ def runs_of(args):
         family = facts.family(args.dataset) if facts.is_builtin(args.dataset) else "imagenet"
         source = os.environ.get("SOURCE") or family
     setting = {"base": "base2new", "xd_t": "crossdataset"}.get(args.kind[:4], args.kind)
-    cfg = os.environ.get("CFG") or recipes.default_cfg(trainer, source or args.dataset, setting, int(shots))
+    cfg = os.environ.get("CFG") or recipes.default_cfg(trainer, source or args.dataset, setting, number_for_recipes(number))
     seed = getattr(args, "seed", 1)
-    return [Run(args.kind, args.dataset, trainer, cfg, seed, int(shots), subset, source, tuple(opts)) for subset in subsets]
+    return [Run(args.kind, args.dataset, trainer, cfg, seed, number, subset, source, tuple(opts)) for subset in subsets]
 
 
 def execute(run, data, out, fresh=False, start=None):

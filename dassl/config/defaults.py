@@ -163,6 +163,12 @@ def _dataset():
         ),
         HELD_OUT_SEED=key(0, "seed of the draw of these classes", low=0, high=2**32 - 1),
         FOLDER=key("", "folder below ROOT", reader="ImageFolder"),
+        NESTED=key(False, "images in sub-folders of a class folder belong to the class, too", reader="ImageFolder"),
+        TEMPLATE=key(
+            "",
+            "hand-written template with {} for the class name, in place of the data set's own (of ImageFolder: the first one "
+            "of its templates.txt)",
+        ),
         VAL_PERCENT=key(0.1, "share of the training images for validation", low=0.0, below=1.0, reader=UNREAD),
         STL10_FOLD=key(-1, "fold of STL-10", low=-1, high=9, reader=UNREAD),
         CIFAR_C_TYPE=key("", "corruption of CIFAR-C", reader=UNREAD),

@@ -51,10 +51,12 @@ def remarks_on_images(total, oriented, transparent, upright):
     """Lines about images of which a reader drops something; ``upright``: whether this run turns them; None: no run."""
     lines = []
     if oriented:
-        turned = {True: "they are turned as it says ", False: "they stay as they are stored, as in published code ", None: ""}[
-            upright
-        ]
-        lines.append(f"Note: {oriented} of {total} images have an EXIF orientation; {turned}(INPUT.EXIF_ORIENTATION)")
+        turned = {
+            True: "; they are turned as it says",
+            False: "; they stay as they are stored, as in published code",
+            None: "",
+        }[upright]
+        lines.append(f"Note: {oriented} of {total} images have an EXIF orientation{turned} (INPUT.EXIF_ORIENTATION)")
     if transparent:
         lines.append(f"Note: {transparent} of {total} images have transparent parts; that is dropped, as in published code")
     return lines

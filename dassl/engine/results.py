@@ -56,6 +56,7 @@ def write_results(trainer, evaluated, split, seconds, eval_only):
         "split": split,
         "metrics": _metrics(evaluated, trainer.evaluator, trainer.num_classes),
         "classnames": list(dataset.classnames),
+        **(dataset.record() if hasattr(dataset, "record") else {}),
         **({"calibration": trainer.evaluator.calibration.bins()} if "ece" in evaluated else {}),
         **({"held_out": sorted(dataset.held_out)} if cfg.DATASET.HELD_OUT else {}),
         **trainer.results_extras(),

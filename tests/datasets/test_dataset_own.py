@@ -238,6 +238,28 @@ def test_what_is_left_out_is_counted(photos, build, capsys):
     assert "1 image(s) are not in" in capsys.readouterr().out
 
 
+def test_images_in_sub_folders_of_a_class(build, tmp_path, capsys):
+    for name in ("fox", "owl"):
+        for year in ("2023", "2024/spring", "."):
+            for i in range(3):
+                write_image(tmp_path / "photos" / name / year / f"{i}.jpg", i)
+    (tmp_path / "photos" / "fox" / "2023" / "notes.txt").write_text("x")
+    dataset = build("ImageFolder", FOLDER="photos", NESTED=True)
+    assert sum(map(len, (dataset.train_x, dataset.val, dataset.test))) == 18 and dataset.classnames == ["fox", "owl"]
+    out = capsys.readouterr().out
+    assert "not used are 1 .txt file(s)" in out and "sub-folders" not in out
+    for part in ("train", "test"):
+        for name in ("fox", "owl"):
+            write_image(tmp_path / "parted" / part / name / "deep" / "1.jpg")
+    assert len(build("ImageFolder", FOLDER="parted", NESTED=True).test) == 2
+
+
+def test_folder_that_is_one_too_high(build, tmp_path):
+    fill(tmp_path / "photos" / "images")
+    with pytest.raises(UserError, match="holds one folder only, images, with folders in it: set DATASET.FOLDER photos/images"):
+        build("ImageFolder", FOLDER="photos")
+
+
 def test_class_whose_images_are_elsewhere(photos, build):
     (photos / "wren").mkdir()
     (photos / "wren" / "1.heic").write_bytes(b"x")

@@ -67,6 +67,7 @@ def test_prograd_few_shot_lambda():
         (("base2new_train", "eurosat", "1"), "base2new/train_base/eurosat/shots_16/MoCoOp/vit_b16/seed1"),
         (("base2new_test", "eurosat", "1"), "base2new/test_new/eurosat/shots_16/MoCoOp/vit_b16/seed1"),
         (("fewshot", "eurosat", "2", "1"), "fewshot/eurosat/shots_1/MoCoOp/rn50_ep50/seed2"),
+        (("fewshot", "eurosat", "2", "all"), "fewshot/eurosat/shots_all/MoCoOp/rn50/seed2"),
         (("zeroshot", "eurosat", "new"), "zeroshot/eurosat/ZeroshotCLIP/vit_b16/new"),
         (("xd_train", "imagenet", "3"), "crossdataset/train/imagenet/shots_16/MoCoOp/vit_b16_ep50/seed3"),
         (("xd_test", "eurosat", "3"), "crossdataset/test/imagenet/eurosat/shots_16/MoCoOp/vit_b16_ep50/seed3"),
@@ -83,6 +84,8 @@ def test_environment_and_pairs(monkeypatch):
     assert (run.trainer, run.shots, run.cfg, run.opts) == ("CoOp", 4, "x", ("OPTIM.LR", "0.1"))
     assert run.settings() == ("DATASET.NUM_SHOTS", "4", "DATASET.SUBSAMPLE_CLASSES", "base", "OPTIM.LR", "0.1")
     assert [r.subsample for r in parse(monkeypatch, "zeroshot", "eurosat")] == ["base", "new", "all"]
+    (run,) = parse(monkeypatch, "base2new_train", "dtd", "1", TRAINER="ProGrad", SHOTS="all")
+    assert run.settings()[-4:] == ("DATASET.NUM_SHOTS", "-1", "DATASET.SUBSAMPLE_CLASSES", "base")
     with pytest.raises(UserError, match="SHOTS=many"):
         parse(monkeypatch, "base2new_train", "eurosat", "1", SHOTS="many")
     with pytest.raises(UserError, match="KEY VALUE pairs, got: OPTIM.LR"):
