@@ -9,7 +9,7 @@ import pytest
 
 import predict
 import train
-from basics import UserError
+from basics import UserError, home
 from dassl.config import get_cfg_default
 from inference import Predictor
 from reproduce import facts
@@ -17,7 +17,7 @@ from reproduce.__main__ import main as reproduce
 from tests.cli import drawn_photos
 from tests.cli.drawn_photos import CLASSES, draw
 
-PROJECT = facts.PROJECT
+PROJECT = home.PROJECT
 
 
 @pytest.fixture(scope="module")
