@@ -45,28 +45,21 @@ class Run:
         return {"base2new_train": "base", "base2new_test": "new", "zeroshot": self.subsample}.get(self.kind, "all")
 
     @property
-<<<<<<< HEAD
     def row(self) -> str:
         """The method and how it differs from its recipe."""
         return f"{self.trainer} ({self.variant})" if self.variant else self.trainer
-=======
+
+    @property
     def shots_name(self) -> str:
         return "all" if self.shots == ALL else str(self.shots)
->>>>>>> 7ccb6c0 (One's own photos: all images in one command, names and templates in files of the folder, words that a model never met refused)
 
     @property
     def label(self) -> str:
         classes = f" {self.classes}" if self.classes != "all" else ""
         origin = f" (trained on {self.source})" if self.source else ""
         seed = "" if self.kind == "zeroshot" else f" seed {self.seed}"
-<<<<<<< HEAD
-        shots = f" {self.shots} shots" if self.kind == "fewshot" else ""
-        return f"{self.row} {self.dataset}{classes}{origin}{shots}{seed}"
-=======
         shots = f" {self.shots_name} shots" if self.kind == "fewshot" else ""
-        variant = f" ({self.variant})" if self.variant else ""
-        return f"{self.trainer}{variant} {self.dataset}{classes}{origin}{shots}{seed}"
->>>>>>> 7ccb6c0 (One's own photos: all images in one command, names and templates in files of the folder, words that a model never met refused)
+        return f"{self.row} {self.dataset}{classes}{origin}{shots}{seed}"
 
     @property
     def training(self) -> Run | None:
