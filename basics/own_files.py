@@ -97,16 +97,18 @@ def import_all(package: str, path: Sequence[str], registry: Any, word: str, leav
 
 def _of_the_user(folder: str, taken: set[str], registry: Any, word: str) -> dict[str, str]:
     """{name: file} of the user's modules in a folder that have ``word`` in them."""
-    found = {}
+    found, hidden = {}, []
     for module in pkgutil.iter_modules([str(home.own_folder() / folder)]):
         place = home.own_folder() / folder / module.name
         file = place / "__init__.py" if module.ispkg else place.with_name(f"{module.name}.py")
         if not file.is_file() or word not in file.read_text(encoding="utf-8", errors="replace"):
             continue
         if module.name in taken:
-            note(registry, str(file), "it has the name of one of mocoop's own files; rename it")
+            hidden.append(str(file))
         else:
             found[module.name] = str(file)
+    if hidden:
+        note(registry, ", ".join(hidden), "mocoop has a file of its own with that name; rename yours to have it imported")
     return found
 
 

@@ -186,6 +186,29 @@ def test_dataset_file_of_the_coop_family_is_picked_up(photos, build, make_cfg, t
     quick_check(make_cfg("DroppedIn"))
 
 
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("def f(:\n    pass\n", "SyntaxError: invalid syntax"),
+        ("import no_such_package_at_all\n", "ModuleNotFoundError: No module named 'no_such_package_at_all'"),
+        (OWN_FILE.replace("class DroppedIn", "class EuroSAT"), 'the dataset "EuroSAT" is defined by datasets.eurosat already'),
+        (OWN_FILE + "\nraise SystemExit(1)\n", "SystemExit: 1"),
+    ],
+)
+def test_a_bad_file_is_left_out_and_named(text, message, tmp_path, monkeypatch, capsys):
+    (tmp_path / "dropped_in.py").write_text(text)
+    monkeypatch.setattr(datasets, "__path__", [*datasets.__path__, str(tmp_path)])
+    for name, value in (("_obj_map", dict(DATASET_REGISTRY._obj_map)), ("left_out", {})):
+        monkeypatch.setattr(DATASET_REGISTRY, name, value)
+    datasets.import_all()
+    sys.modules.pop("datasets.dropped_in", None)
+    said = capsys.readouterr().err
+    assert said.startswith("Note: datasets/dropped_in.py is left out: ") and message in said and said.count("\n") == 1
+    assert DATASET_REGISTRY.get("EuroSAT").__module__ == "datasets.eurosat"
+    with pytest.raises(UserError, match="datasets/dropped_in.py is left out"):
+        DATASET_REGISTRY.get("DroppedIn")
+
+
 def fill(folder, classes=("fox", "owl"), n=4, suffix=".png"):
     for label, name in enumerate(classes):
         for i in range(n):

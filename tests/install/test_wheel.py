@@ -9,7 +9,6 @@ import pytest
 from basics import home
 
 OTHERS_NAMES = {package for package in home.PACKAGES if package != "mocoop"}
-BY_NAME = {"trainers", "dassl.utils", "datasets.check"}  # strings that are names of modules, and are resolved by ``home``
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +55,7 @@ def test_another_package_called_datasets_stays(installed, tmp_path):
     assert (installed.site / "datasets").is_dir() and not (installed.site / "trainers").exists()
 
 
+@pytest.mark.timeout(600)
 def test_the_smallest_job_from_an_empty_folder(installed, tmp_path):
     words = "reproduce demo --datasets digits --methods CoOp --epochs 1 --seeds 1 --jobs 1"
     done = installed.run("-m", "mocoop", *words.split(), cwd=tmp_path)

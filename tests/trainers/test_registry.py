@@ -6,9 +6,12 @@ import re
 
 import pytest
 
+import datasets
 import trainers
+from basics import UserError
 from dassl.config import check, get_cfg_default, remarks
-from dassl.engine import TRAINER_REGISTRY
+from dassl.data.datasets import DATASET_REGISTRY
+from dassl.engine import TRAINER_REGISTRY, TrainerX
 from learning import ImageLearning, PromptTrainer
 from learning.image_side import resolved_learning
 from tests.trainers.conftest import PROJECT
@@ -22,6 +25,29 @@ def defaults():
     cfg = get_cfg_default()
     trainers.extend_cfg(cfg)
     return cfg
+
+
+def test_none_of_our_files_is_left_out():
+    assert datasets and TRAINER_REGISTRY.left_out == DATASET_REGISTRY.left_out == {}
+
+
+def test_a_class_whose_keys_cannot_be_added_stops_only_what_needs_it(monkeypatch, capsys):
+    class Odd(TrainerX):
+        @staticmethod
+        def extend_cfg(cfg):
+            cfg.TRAINER.ODD = undefined  # noqa: F821
+
+    for name, value in (("_obj_map", dict(TRAINER_REGISTRY._obj_map)), ("left_out", {})):
+        monkeypatch.setattr(TRAINER_REGISTRY, name, value)
+    TRAINER_REGISTRY.register(Odd)
+    cfg = get_cfg_default()
+    trainers.extend_cfg(cfg, "CoOp")
+    assert "COOP" in cfg.TRAINER and "Odd of " in (note := capsys.readouterr().err) and "NameError: name 'undefined'" in note
+    with pytest.raises(UserError, match='unknown trainer "Odd".*Odd of .* is left out: NameError'):
+        TRAINER_REGISTRY.get("Odd")
+    TRAINER_REGISTRY.register(Odd)
+    with pytest.raises(NameError):
+        trainers.extend_cfg(get_cfg_default(), "Odd")
 
 
 def test_every_method_is_trained_saved_and_loaded_by_a_test():
