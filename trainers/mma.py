@@ -87,7 +87,7 @@ class MultiModalAdapter(PromptTrainer):
             PREC=precision("amp"),
             ADAPTER_START=key(5, "first block with an adapter, counted from 1; 0 is the embedding", low=0, high=1000),
             ADAPTER_END=key(12, "last block with an adapter", low=1, high=1000),
-            ADAPTER_DIM=key(32, "width of the adapters", low=1, high=4096),
+            ADAPTER_DIM=key(32, "width of the adapters", low=1, high=1024),
             ADAPTER_SCALE=key(0.001, "factor on what an adapter adds", above=0.0, high=1e6),
         )
 
