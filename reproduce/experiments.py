@@ -219,7 +219,7 @@ def chosen_rows(experiment, names):
         match = [r for r in experiment.rows if name.lower() in (r.name.lower(), r.trainer.lower())]
         exact = [r for r in match if r.name.lower() == name.lower()] or match
         if not exact:
-            recipes.check_method(name)
+            recipes.check_method(name, "--methods ")
             exact = [Row(name, name)]
         rows += [row for row in exact if row not in rows]
     return tuple(rows)

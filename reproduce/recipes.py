@@ -73,11 +73,11 @@ def method_names():
     return [path.name for path in home.listed("configs/trainers", "*") if path.is_dir()]
 
 
-def check_method(trainer):
-    """UserError naming the nearest method if there are no YAML files for this one."""
+def check_method(trainer, option="TRAINER="):
+    """UserError naming the nearest method if there are no YAML files for this one. option: how the user said it."""
     methods = method_names()
     if trainer not in methods:
-        raise UserError(f"TRAINER={trainer}: no such method{choices(trainer, methods)}")
+        raise UserError(f"{option}{trainer}: no such method{choices(trainer, methods)}")
 
 
 def trainer_file(trainer, cfg):

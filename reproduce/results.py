@@ -136,6 +136,12 @@ def split_classes(experiment):
     return "", experiment.parts
 
 
+def method_of(experiment):
+    """shots_<n>/<trainer>/<cfg> of an experiment's folder, which an average over data sets has in common; "" in other trees."""
+    tail = experiment.parts[-3:]
+    return "/".join(tail) if len(tail) == 3 and tail[0].startswith("shots_") else ""
+
+
 def base_new_rows(groups):
     """Rows (experiment, seeds, base, new, H) for every pair of experiments that differ in train_base / test_new only.
 
@@ -204,10 +210,11 @@ def summarise(directory, spread=std):
     averages = {}
     for experiment, members in groups.items():
         means = print_experiment(experiment, members, spread)
-        averages.setdefault(split_classes(experiment)[0], []).append(means)
-    for classes, experiments in averages.items():
+        averages.setdefault((split_classes(experiment)[0], method_of(experiment)), []).append(means)
+    methods = {method for _, method in averages}
+    for (classes, method), experiments in averages.items():
         if len(experiments) > 1:
-            which = f" on {classes} classes" if classes else ""
+            which = (f" on {classes} classes" if classes else "") + (f" of {method}" if len(methods) > 1 else "")
             print(f"Average performance of {len(experiments)} experiments{which}")
             for name in METRICS:
                 values = [means[name] for means in experiments if name in means]

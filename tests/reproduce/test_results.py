@@ -82,6 +82,18 @@ def test_unfinished_runs_are_named_and_left_out(tmp_path, capsys):
     assert "* accuracy: 50.00% +- 0.00%" in out
 
 
+def test_averages_are_over_the_data_sets_of_one_method(tmp_path, capsys):
+    for method, values in {"CoOp": (60.0, 70.0), "KgCoOp": (80.0, 90.0)}.items():
+        for dataset, value in zip(("eurosat", "dtd"), values):
+            write_result(tmp_path / dataset / "shots_16" / method / "rn50" / "seed1", value)
+    main(["summarise", str(tmp_path)])
+    text = capsys.readouterr().out
+    for method, mean in (("CoOp", 65), ("KgCoOp", 85)):
+        line = f"Average performance of 2 experiments of shots_16/{method}/rn50"
+        assert f"{line}\n* accuracy: {mean}.00%" in text
+    assert "75.00" not in text
+
+
 def test_average_over_datasets_is_the_h_of_averages(tmp_path, capsys):
     for dataset, base, new in (("eurosat", 90.0, 60.0), ("dtd", 70.0, 40.0)):
         tail = pathlib.Path(dataset, "shots_16", "CoOp", "vit_b16_ctxv1", "seed1")

@@ -259,6 +259,12 @@ def test_own_files_and_backbones_choose_runs_and_are_marked(out, capsys):
     assert "80.00 [a]" in text and "OPTIM.MAX_EPOCH 50 (the recipe: 200)" in text and "ViT-B/32 (the recipe: ViT-B/16)" in text
 
 
+def test_an_unknown_method_is_named_as_it_was_given(out, capsys):
+    assert main(["table1", "--methods", "CoOpp"]) == 2
+    error = capsys.readouterr().err
+    assert "--methods CoOpp: no such method (did you mean CoOp?" in error and "TRAINER" not in error
+
+
 @pytest.mark.parametrize("cfg, message", [("MaPLe=x", "MaPLe is none of the methods"), ("nowhere", "no file")])
 def test_unknown_own_files_are_refused(cfg, message, out, capsys):
     assert main(["table1", "--datasets", "eurosat", "--methods", "CoOp", "--cfg", cfg]) == 2
