@@ -44,7 +44,7 @@ LATER = {  # a setting of old: {settings that came later beside it: their only v
     "DATASET.NAME": {"DATASET.TEMPLATE": "", "DATASET.NESTED": False},
     "TRAINER.MOCOOP.TOP_K": {
         "TRAINER.MOCOOP.ROUTER_TAU": 1, "TRAINER.MOCOOP.ROUTER_CENTRE": False, "TRAINER.MOCOOP.ROUTER_HIDDEN": 0,
-        "TRAINER.MOCOOP.BALANCE_LOSS": "none",
+        "TRAINER.MOCOOP.BALANCE_LOSS": "none", "TRAINER.MOCOOP.TEXT_EXPERTS": 0,
     },
 }  # fmt: skip
 SHOWN = 20  # differences that a message names

@@ -79,6 +79,7 @@ VARIANTS = (
     Row("MoCoOp, paper"),
     Row("CLIP's τ", switches=("TAU", "0.0")),
     Row("λ2 = 0.6", switches=("LAMBDA_TEXT", "0.6")),
+    Row("L_text on 2 experts in turn", switches=("TEXT_EXPERTS", "2")),
     Row("no L_text", switches=ROUTER),
     Row("no L_text, target τ", switches=(*ROUTER, "ROUTER_TAU", "0.02")),
     Row("routed", switches=ROUTES),

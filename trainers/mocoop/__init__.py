@@ -51,6 +51,7 @@ class MoCoOp(Routed):
         o = self.options
         if o.TOP_K > len(groups):
             raise UserError(f"TRAINER.MOCOOP.TOP_K {o.TOP_K} is more than the {len(groups)} template groups (experts) there are")
+        self.check_text_experts(groups)
         self.groups = groups
         print(f"{len(groups)} experts, from the first template of each group:")
         for group in groups:
@@ -100,7 +101,8 @@ class MoCoOp(Routed):
     def loss(self, image_features, labels):
         o, targets = self.options, self.training_targets()
         scores = self.learner.router(image_features)
-        features = self.features_for(targets.plan, scores)  # one pass for both losses
+        turn = self.experts_in_turn()
+        features = self.features_for(targets.plan, scores, turn)  # one pass for both losses
         class_features, text_features = features[:, targets.class_rows], features[:, targets.text_rows]
         logits = self.logits(image_features, (class_features, losses.gram(class_features), None))
         terms = {"loss_cls": F.cross_entropy(logits, labels)}
@@ -109,10 +111,7 @@ class MoCoOp(Routed):
         terms.update(found)
         total = total + routed
         if o.TEXT_LOSS != "none":
-            if o.TEXT_LOSS == "templates":
-                terms["loss_text"] = losses.text_loss_templates(text_features, targets.hard, o.TAU or 1.0)
-            else:
-                terms["loss_text"] = losses.text_loss_prototype(text_features, targets.prototypes)
+            terms["loss_text"] = self.text_loss(text_features, turn)
             total = total + o.LAMBDA_TEXT * terms["loss_text"]
         return total, logits, terms
 

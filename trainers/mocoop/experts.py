@@ -1,12 +1,15 @@
 """MoCoOp's text side: prompts and features of the experts, and what its losses compare them with."""
 
+import random
+
 import torch
 
+from basics import UserError
 from learning import PromptTrainer
 from prompting import template_programs, unit, word_programs
 from prompting.descriptions import sentence_programs, sentences_of
 
-from . import parts
+from . import losses, parts
 
 PARTIAL_PLANS = 64  # plans of chosen experts that are kept
 
@@ -31,19 +34,57 @@ class Experts(PromptTrainer):
             return self.encode(plan, self.learner.ctx)
         return unit(self.encode(plan, self.learner.ctx, raw=True) + self.learner.correction)
 
-    def features_for(self, plan, scores):
+    def features_for(self, plan, scores, turn=None):
         """``expert_features`` of what a training batch with router scores [B, G] needs: zeros for experts left out.
 
-        Without a text loss, experts that no image chose have weight 0 and no gradient: leaving them out changes nothing.
+        Without a text loss, experts that no image chose have weight 0 and no gradient: leaving them out changes nothing. With
+        one that takes the experts ``turn`` alone, neither does leaving out those that aren't among them.
         """
-        if self.options.TEXT_LOSS != "none" and not self.leaves_out:
+        if self.options.TEXT_LOSS != "none" and turn is None and not self.leaves_out:
             return self.expert_features(plan)
-        chosen = scores.topk(self.options.TOP_K, dim=-1).indices.unique().tolist()
+        chosen = sorted({*scores.topk(self.options.TOP_K, dim=-1).indices.unique().tolist(), *(turn or ())})
         if len(chosen) == len(self.groups):
             return self.expert_features(plan)
-        features = self.expert_features(self.part_of(plan, tuple(chosen)))
+        if turn is None:
+            features = self.expert_features(self.part_of(plan, tuple(chosen)))
+        else:  # sets of experts differ from step to step, and making a plan of many classes takes long: one of each expert
+            features = torch.cat([self.expert_features(self.part_of(plan, (g,))) for g in chosen])
         every = features.new_zeros(len(self.groups), *features.shape[1:])
         return every.index_copy(0, torch.tensor(chosen, device=self.device), features)
+
+    def experts_in_turn(self):
+        """Numbers of the experts that this step's text loss takes (TEXT_EXPERTS); None for all.
+
+        They are neighbours in an order that the seed decides, and go on with the steps of the run: each gets its turn as often.
+        """
+        count, total = self.options.TEXT_EXPERTS, len(self.groups)
+        if not count or count == total:
+            return None
+        order = random.Random(self.cfg.SEED).sample(range(total), total)
+        first = (self.epoch * self.num_batches + self.batch_idx) * count
+        return sorted(order[(first + i) % total] for i in range(count))
+
+    def text_loss(self, text_features, turn):
+        """L_text of soft features [G, C, E], of the experts in ``turn`` or, where it is None, of all."""
+        targets, o = self.training_targets(), self.options
+        if turn is None:
+            turn, hard, prototypes = slice(None), targets.hard, targets.prototypes
+        else:
+            hard, prototypes = [targets.hard[g] for g in turn], targets.prototypes[turn]
+        if o.TEXT_LOSS == "templates":
+            return losses.text_loss_templates(text_features[turn], hard, o.TAU or 1.0)
+        return losses.text_loss_prototype(text_features[turn], prototypes)
+
+    def check_text_experts(self, groups):
+        """UserError for a TEXT_EXPERTS that these groups don't have, or that has no effect."""
+        o = self.options
+        if o.TEXT_EXPERTS > len(groups):
+            raise UserError(f"TRAINER.MOCOOP.TEXT_EXPERTS {o.TEXT_EXPERTS} is more than the {len(groups)} experts there are")
+        other = "TEXT_LOSS none" if o.TEXT_LOSS == "none" else f"CHOSEN_BELOW {o.CHOSEN_BELOW}" if self.leaves_out else ""
+        if o.TEXT_EXPERTS and other:
+            raise UserError(
+                f"TRAINER.MOCOOP.TEXT_EXPERTS {o.TEXT_EXPERTS} has no effect with TRAINER.MOCOOP.{other}; leave out one"
+            )
 
     @property
     def leaves_out(self):

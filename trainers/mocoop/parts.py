@@ -52,6 +52,10 @@ def extend_cfg(cfg):
         TEXT_LOSS=key(
             "templates", "templates (Eq. 8-9), prototype (one feature a group), none", choices=("templates", "prototype", "none")
         ),
+        TEXT_EXPERTS=key(
+            0, "approximation: experts that L_text takes in a step, in turn (the seed says the order); others are encoded where "
+            "an image chose them; 0: all, every step", low=0,
+        ),
         TEXT_CLASSES=key("all", "all: names of new classes, too (no images); seen: training classes", choices=("all", "seen")),
         TUNE_LAYERNORM=key(False, "learn ln_1, ln_2 of the image encoder at LAYERNORM_LR_MULT · LR"),
         LAYERNORM_LR_MULT=key(0.1, "factor on their learning rate", low=0.0, high=1000.0),
