@@ -24,6 +24,7 @@ _CALLED = {  # command: how it is called in a checkout
     "check": "python -m datasets.check",
     "download": "python -m datasets.download",
     "groups": "python -m prompting.group_templates",
+    "distil": "python -m inference.distil",
 }
 
 

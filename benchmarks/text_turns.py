@@ -4,7 +4,7 @@
 
 The gradient of L_text with respect to all contexts, of one step with ``--take`` experts against the full one: relative error of a
 single step, and of the mean over a whole turn, which is exact but for rounding. Times are medians of the
-process' own CPU seconds for forward and backward passes of the text side, in turns; a step also encodes the experts that its batch
+process' own CPU seconds for forward and backward passes of the text side, in turns; a step also encodes experts that its batch
 chose (--chosen), as in training.
 """
 
@@ -15,19 +15,18 @@ import time
 import torch
 from tabulate import tabulate
 
-from basics import program, write_json
+from basics import home, program, write_json
 from basics.program import Parser
 from benchmarks.measure import median_times
 from benchmarks.text_memory import invented_names
 from benchmarks.text_tower import text_tower
 from prompting import load_clip, read_groups, soft_parts, template_programs, unit
-from prompting.templates import TEMPLATE_FOLDER
 from trainers.mocoop.losses import text_loss_templates
 
 
 def templates(count):
     """The first template of so many of ImageNet's groups, and others of its file where there are fewer."""
-    groups = read_groups(TEMPLATE_FOLDER / "imagenet.txt")
+    groups = read_groups(home.find("templates/imagenet.txt"))
     rest = [t for g in groups for t in g.templates[1:]]
     return [*[g.templates[0] for g in groups], *rest][:count]
 

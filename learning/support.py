@@ -62,18 +62,12 @@ class RawFeatures:
         return whole_numbers(images if images.dim() == 2 else self.clip.encode_image(images, raw=True))
 
 
-class FrozenFeatures(RawFeatures):
-    """Part of methods that learn from features alone. Shapes: V views, N support images, n images of a split."""
-
-    keeps_views = True  # a view is encoded once, whoever asks for it
-
-    def support(self, views):
-        """As ``support_views``."""
-        return support_views(self, views)
+class SplitFeatures:
+    """Part of methods that take the features of all images of a split at once, before PromptTrainer among a class's bases."""
 
     @torch.no_grad()
     def features_of(self, loader):
-        """Features [n, E], not normalised, and labels [n] of a loader's images."""
+        """What ``encode_image`` gives, [n, E], and labels [n] of a loader's images."""
         rows = []
         for batch in self.image_features.batches(loader):
             images, labels = self.parse_batch_test(batch)
@@ -87,6 +81,16 @@ class FrozenFeatures(RawFeatures):
         cfg = self.cfg
         tfm, size = tfm or build_transform(cfg, is_train=False), cfg.DATALOADER.TEST.BATCH_SIZE
         return build_data_loader(cfg, data_source=items, batch_size=size, tfm=tfm, is_train=False, share=True)
+
+
+class FrozenFeatures(SplitFeatures, RawFeatures):
+    """Part of methods that learn from features alone. Shapes: V views, N support images, n images of a split."""
+
+    keeps_views = True  # a view is encoded once, whoever asks for it
+
+    def support(self, views):
+        """As ``support_views``."""
+        return support_views(self, views)
 
     def class_templates(self):
         """The data set's template; on ImageNet and its variants seven others."""

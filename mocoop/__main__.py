@@ -15,6 +15,7 @@ COMMANDS = {  # name: (module with main(argv), words before the user's, what it 
     "check": ("datasets.check", [], "say whether a data set is complete"),
     "download": ("datasets.download", [], "fetch data sets"),
     "groups": ("prompting.group_templates", [], "group templates for MoCoOp"),
+    "distil": ("inference.distil", [], "a MoCoOp run as one matrix with a row for each class"),
     "keys": ("train", ["--keys"], "say what the keys of the configuration are, or those with a word in them"),
 }
 HELP = f"""usage: mocoop COMMAND ...

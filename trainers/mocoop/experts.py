@@ -6,6 +6,7 @@ import torch
 
 from basics import UserError
 from learning import PromptTrainer
+from learning.support import SplitFeatures
 from prompting import template_programs, unit, word_programs
 from prompting.descriptions import sentence_programs, sentences_of
 
@@ -14,7 +15,7 @@ from . import losses, parts
 PARTIAL_PLANS = 64  # plans of chosen experts that are kept
 
 
-class Experts(PromptTrainer):
+class Experts(SplitFeatures, PromptTrainer):
     """G experts, C classes, E width of the common space; ``groups`` and ``ctx_lengths`` are set with the learner."""
 
     def experts_plan(self, readouts):
