@@ -4,7 +4,7 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: help venv demo test test-hf test-lowest test-newest lint stress smoke clean
+.PHONY: help venv demo test test-hf test-lowest test-newest docs lint stress smoke clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## */\t/' | expand -t 16
@@ -33,6 +33,9 @@ test-newest:  ## all tests with the newest versions that it allows, in a new .ve
 test-hf: $(STAMP)  ## tests of Hugging Face's text towers, with transformers in build/hf
 	$(PY) -m pip install --quiet --disable-pip-version-check --upgrade --target build/hf transformers
 	PYTHONPATH=build/hf OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(PY) -m pytest -q tests/prompting/test_plain_tower.py tests/trainers/test_text_towers.py
+
+docs: $(STAMP)  ## the pages as a site, in build/site (open build/site/index.html)
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet
 
 lint: $(STAMP)  ## rules and format of the code, types at public seams, who imports whom
 	$(VENV)/bin/ruff check .
