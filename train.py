@@ -21,7 +21,7 @@ from pathlib import Path
 
 from basics import UserError, home, nearest_file
 from basics.job import in_parallel, is_first
-from basics.program import EXIT_INTERRUPTED, EXIT_STATUSES, EXIT_TERMINATED, Parser, Terminated, as_process, to_stderr
+from basics.program import EXIT_INTERRUPTED, EXIT_STATUSES, EXIT_TERMINATED, Parser, Terminated, as_process, importing, to_stderr
 from basics.program import run as run_program
 
 # Engine and methods are imported inside functions: `--help` and a mistyped option then answer at once.
@@ -234,6 +234,9 @@ def run(args):
     check_options(args)
     args.dataset_config_file = config_file(args.dataset_config_file, "--dataset-config-file")
     args.config_file = config_file(args.config_file, "--config-file")
+    with importing():
+        import datasets.fewshot  # noqa: F401  registers the datasets, too
+        import trainers  # noqa: F401
     cfg = setup_cfg(args)
     from dassl.engine import launch
     from dassl.utils import parallel
@@ -262,7 +265,7 @@ def show_keys(word):
 
 
 def run_locked(args, cfg):
-    import datasets.fewshot  # registers the datasets, too
+    import datasets.fewshot
     from dassl.config import remarks
     from dassl.engine import TRAINER_REGISTRY, build_trainer
     from dassl.utils import collect_env_info, parallel, set_random_seed, setup_logger

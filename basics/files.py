@@ -16,6 +16,13 @@ from .errors import UserError
 PART_SUFFIX = ".mocoop-part"
 
 
+def relative_to(path: str, folder: str) -> str:
+    """``os.path.relpath(path, folder)`` for an absolute, normal ``folder``, without its work where it only cuts the path."""
+    rest = path[len(folder) + 1 :]
+    plain = path.startswith(folder + "/") and rest and "//" not in path and "/." not in path and not rest.endswith("/")
+    return rest if plain and rest[0] != "." else osp.relpath(path, folder)
+
+
 def mkdir_if_missing(dirname: str | os.PathLike) -> None:
     """Create the folder and its parents; UserError when that is not possible."""
     if not dirname:

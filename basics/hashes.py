@@ -6,6 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from .errors import UserError
 
+SMALL = 32 * 2**20  # bytes; less isn't worth several threads
+
 
 def digest(value):
     """SHA-256 (hex) of JSON data."""
@@ -30,5 +32,8 @@ def state_hash(tensors):
         values = memoryview(tensor.reshape(-1).view(torch.uint8).numpy()) if tensor.numel() else b""
         return f"{name} {tensor.dtype} {tuple(tensor.shape)} {hashlib.sha256(values).hexdigest()}"
 
+    names = sorted(tensors)
+    if sum(t.numel() * t.element_size() for t in tensors.values()) < SMALL:
+        return digest([one(name) for name in names])
     with ThreadPoolExecutor() as pool:  # hashing lets other threads work
-        return digest(list(pool.map(one, sorted(tensors))))
+        return digest(list(pool.map(one, names)))

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import errno
+import gc
 import io
 import multiprocessing
 import os
@@ -10,7 +11,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from . import home
@@ -229,6 +230,22 @@ def run(work: Callable[[], Any], after: str = "", report: Callable[[str, int], N
     finally:
         if signals:
             signal.signal(signal.SIGTERM, previous)
+
+
+@contextlib.contextmanager
+def importing() -> Iterator[None]:
+    """In this block a program imports modules: what they make stays, so Python is never to look for garbage among it.
+
+    With PyTorch's modules that spares a fifth of the time that importing them and ending takes.
+    """
+    looked = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+        gc.freeze()
+    finally:
+        if looked:
+            gc.enable()
 
 
 def as_process(main: Callable[[], Any]) -> int:

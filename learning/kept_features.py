@@ -14,10 +14,11 @@ import torch
 from torch.utils.data import DataLoader, default_collate
 from tqdm import tqdm
 
-from basics import UserError
+from basics import UserError, kept
+from basics.files import relative_to
 from dassl.data import DatasetWrapper, SampleIndex, SharedBatchSampler, sampler_of, set_loader_epoch
 from dassl.utils import READER, parallel
-from prompting.feature_cache import FeatureCache, arithmetic, describe, files_stamp, megabytes, module_hash
+from prompting.feature_cache import FeatureCache, arithmetic, describe, files_stamp, megabytes, module_hash, weight_marks
 
 from .image_side import resolved_learning
 
@@ -104,11 +105,17 @@ class ImageFeatures:
             print(text)
 
     def encoder_hash(self):
-        """Hash of the image encoder, computed anew when a weight has changed."""
-        visual = self.trainer.clip.visual
-        marks = [(t.data_ptr(), t._version) for t in visual.state_dict(keep_vars=True).values()]
+        """Hash of the image encoder, computed anew when a weight has changed; of weights as loaded it is kept from run to run."""
+        clip = self.trainer.clip
+        marks = weight_marks(clip.visual)
         if self._encoder is None or self._encoder[0] != marks:
-            self._encoder = marks, module_hash(visual)
+            identity = {**clip.identity, "precision": str(clip.dtype)} if clip.identity and marks == clip.marks else None
+            known = kept.recall("encoder", identity) if identity else None
+            if known is None:
+                known = module_hash(clip.visual)
+                if identity:
+                    kept.keep("encoder", identity, known)
+            self._encoder = marks, known
         return self._encoder[1]
 
     def fetch(self, loader, plan, views):
@@ -117,7 +124,7 @@ class ImageFeatures:
         used = sorted({int(i) for batch in plan for i in batch})
         paths = [dataset.data_source[i].impath for i in used]
         seeds = [[(int(i), i.rng_seed if views else None) for i in batch] for batch in plan]
-        names = [self._names.get(p) or self._names.setdefault(p, os.path.relpath(p, self.root)) for p in paths]
+        names = [self._names.get(p) or self._names.setdefault(p, relative_to(p, self.root)) for p in paths]
         identity = {
             "dataset": trainer.cfg.DATASET.NAME, "images": len(used), "batches": len(plan),
             "encoder": self.encoder_hash(), "precision": str(trainer.clip.dtype),

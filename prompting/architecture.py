@@ -9,6 +9,8 @@ import re
 
 from basics import UserError
 
+from . import open_clip_parts
+
 _BLOCK = re.compile(r"(visual\.)?transformer\.resblocks\.(\d+)\..*")
 _STAGE = re.compile(r"visual\.layer([1-4])\.(\d+)\..*")
 _HEAD = 64  # channels
@@ -87,10 +89,8 @@ def _mlp_ratio(state, tower, width):
 
 
 def _open_clips():
-    import open_clip
-
-    configs = [open_clip.get_model_config(name) for name in open_clip.list_models()]
-    return [c for c in configs if isinstance(c.get("vision_cfg", {}).get("layers"), (int, list)) and "heads" in c["text_cfg"]]
+    configs = open_clip_parts.configs().values()
+    return [c for c in configs if isinstance(c["vision_cfg"].get("layers"), (int, list)) and "heads" in c["text_cfg"]]
 
 
 def _shapes(config):

@@ -8,6 +8,7 @@ the weights were trained with; a folder's configuration says it of the folder's.
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from typing import Any
 
 from basics import UserError, nearest
 
+from . import open_clip_parts
 from .folders import CONFIGS, folder_config, model_folder
 from .preprocessing import Preprocessing
 
@@ -90,18 +92,16 @@ def backbone_of(name: str, path: str = "") -> Backbone:
     if Path(name).is_file():
         return _of_file(name)
     model, tag = resolve(name, bool(path))
-    from open_clip.factory import get_model_config
-    from open_clip.pretrained import get_pretrained_cfg
-
-    config = get_model_config(model)
-    if "vision_cfg" not in config:  # open_clip 4 has models of sound
+    config = copy.deepcopy(open_clip_parts.configs().get(model))
+    if config is None:  # open_clip 4 has models of sound
         raise UserError(f"{name}: {model} has no image encoder of CLIP's kind; choose a CLIP backbone such as ViT-B/16 or RN50")
     size = config["vision_cfg"].get("image_size", 224)
     if tag:
-        entry, where = get_pretrained_cfg(model, tag), "OpenAI" if name in OPENAI_NAMES else f"open_clip's entry {model}/{tag}"
+        entry = open_clip_parts.pretrained_entry(model, tag)
+        where = "OpenAI" if name in OPENAI_NAMES else f"open_clip's entry {model}/{tag}"
         activation = _said_activation(config, [entry])
         return Backbone(name, None, model, tag, config, activation, Preprocessing.read(entry, size, where), where)
-    entries = [get_pretrained_cfg(model, each) for owner, each in open_clip_module().list_pretrained() if owner == model]
+    entries = [open_clip_parts.pretrained_entry(model, each) for owner, each in open_clip_parts.pairs() if owner == model]
     images = {Preprocessing.read(entry, size, model) for entry in entries}
     where = f"all of open_clip's entries of {model}"
     return Backbone(
@@ -155,22 +155,22 @@ def resolve(name: str, with_file: bool = False) -> tuple[str, str]:
     """Backbone name -> (open_clip model name, pretrained tag); no tag for an architecture ``with_file`` of weights."""
     if name in OPENAI_NAMES:
         return OPENAI_NAMES[name], "openai"
-    open_clip = open_clip_module()
+    pairs, architectures = open_clip_parts.pairs(), open_clip_parts.architectures()
     model, _, tag = name.rpartition("/")
-    if model and (model, tag) in set(open_clip.list_pretrained()):
+    if model and (model, tag) in pairs:
         return model, tag
-    if with_file and name in open_clip.list_models():
+    if with_file and name in architectures:
         return name, ""
-    if model in open_clip.list_models() or name in open_clip.list_models():
-        arch = model if model in open_clip.list_models() else name
-        tags = [t for m, t in open_clip.list_pretrained() if m == arch]
+    if model in architectures or name in architectures:
+        arch = model if model in architectures else name
+        tags = [t for m, t in pairs if m == arch]
         raise UserError(
             f'backbone "{name}": open_clip\'s {arch} needs one of its pre-trained weights, e.g. "{arch}/{tags[0]}"'
             f"{nearest(tag, tags)} (it has: {', '.join(tags)}), or a file of weights (MODEL.BACKBONE.PATH)"
             if tags
             else f'backbone "{name}": open_clip has no weights for {arch}; give a file of weights (MODEL.BACKBONE.PATH)'
         )
-    known = [*OPENAI_NAMES, *(f"{m}/{t}" for m, t in open_clip.list_pretrained())]
+    known = [*OPENAI_NAMES, *(f"{m}/{t}" for m, t in pairs)]
     raise UserError(
         f'unknown backbone "{name}" (MODEL.BACKBONE.NAME){nearest(name, known, most=3)}; '
         f"OpenAI's names are {', '.join(OPENAI_NAMES)}; "

@@ -18,21 +18,26 @@ from typing import Any
 import torch
 from torch import nn
 
-from basics import UserError, read_json
+from basics import UserError, kept, read_json
 from basics.hashes import digest, state_hash
+from basics.light import version_in
 
+from . import open_clip_parts
 from .architecture import config_of, differing
 from .backbones import ACTIVATIONS, Backbone, backbone_of, open_clip_module
 from .backbones import OPENAI_NAMES as OPENAI_NAMES  # names that were always here
 from .blocks import Block, lower_precision
+from .feature_cache import weight_marks
 from .folders import HUB, HUB_WEIGHTS, from_hub
 from .image_tower import encode_tokens, is_vit
+from .initial_values import ShapesOnly, without_drawing
 from .insertions import NOTHING, Insertions
 from .state_dicts import fitted
 from .tokens import Tokenizer, tokenizer_of
 from .tower import text_tower
 from .weights import OPENAI_CHECKSUMS, check_file, check_finite_weights, first_line, is_torchscript, read_clip, weights_in
 
+READER = 1  # raised when the same file gives other weights
 PRECISIONS = ("fp32", "fp16", "amp", "bf16")
 
 
@@ -53,19 +58,26 @@ class CLIP(nn.Module):
         weights: where they come from, as data: ``state_sha256`` of all values in fp32, ``activation``, ``tokenizer`` and, from
             ``load_clip``, what ``check_file`` says of their file, ``config_sha256`` of a model folder, and what says the
             activation and the ``images`` that they were trained with.
+        identity, marks: what the weights as loaded are a function of (None: not known), and ``weight_marks`` of the image encoder
+            then.
     """
 
-    def __init__(self, model, name, precision="fp32", device="cpu", tokenizer=None):
+    def __init__(self, model, name, precision="fp32", device="cpu", tokenizer=None, identity=None):
         super().__init__()
         self.name, self.precision = name, precision
-        state = model.state_dict()
-        check_finite_weights(state, name)
+        state_sha256 = kept.recall("weights", identity) if identity else None
+        if state_sha256 is None:
+            state = model.state_dict()
+            check_finite_weights(state, name)
+            state_sha256 = state_hash(state)
+            if identity:
+                kept.keep("weights", identity, state_sha256)
         self.dtype = _compute_dtype(precision, torch.device(device))
         self.visual = model.visual
         self.text = text_tower(model, name, tokenizer)
         self.tokenizer, self.activation = self.text.tokenizer, self.text.activation
         self.weights = {
-            "state_sha256": state_hash(state), "activation": self.activation, "tokenizer": self.tokenizer.record()
+            "state_sha256": state_sha256, "activation": self.activation, "tokenizer": self.tokenizer.record()
         }  # fmt: skip
         self.logit_scale = math.exp(float(model.logit_scale.detach().flatten()[0]))
         bias = getattr(model, "logit_bias", None)
@@ -77,6 +89,7 @@ class CLIP(nn.Module):
         if self.dtype != torch.float32:
             _lower_precision(self, self.dtype)
         self.to(device).eval()
+        self.identity, self.marks = identity, weight_marks(self.visual)
         self.embed_dim = self.text.embed_dim
 
     def train(self, mode=True):
@@ -172,7 +185,7 @@ def load_clip(name: str, path: str = "", precision: str = "fp32", device: Any = 
         model, source = _from_folder(backbone, quick_gelu)
     else:
         model, source = _from_registry(backbone, quick_gelu)
-    clip = CLIP(model, name, precision, torch.device(device), tokenizer)
+    clip = CLIP(model, name, precision, torch.device(device), tokenizer, _identity(backbone, source, quick_gelu))
     images = backbone.images and {"said_by": backbone.said_by, **backbone.images.settings(), "SIZE": [clip.image_size] * 2}
     clip.weights = {**source, **clip.weights, "activation_said_by": said_by, "images": images}
     if path and backbone.is_openais and not activation and not _is_openais_file(source):
@@ -183,6 +196,14 @@ def load_clip(name: str, path: str = "", precision: str = "fp32", device: Any = 
     if backbone.folder:
         clip.weights["config_sha256"] = digest(read_json(backbone.said_by))
     return clip
+
+
+def _identity(backbone, source, quick_gelu):
+    """What the loaded weights are a function of: the file, and how it is read."""
+    return {
+        "sha256": source["sha256"], "config": backbone.config, "tag": backbone.tag, "file": bool(backbone.file),
+        "quick_gelu": quick_gelu, "open_clip": version_in("open_clip"), "torch": torch.__version__, "reader": READER,
+    }  # fmt: skip
 
 
 def tokenizer_for(name: str, path: str = "") -> Tokenizer:
@@ -224,18 +245,23 @@ def _from_folder(backbone, quick_gelu):
 
 def _built(backbone, quick_gelu):
     """open_clip's model of a folder or an architecture, without weights. UserError: it can't be built."""
-    create, options = open_clip_module().create_model, {"load_weights": False, "pretrained_text": False, "quick_gelu": quick_gelu}
     logging.disable(logging.ERROR)  # open_clip warns that there are no weights; they are loaded next
     try:
-        if not backbone.folder:
-            return create(backbone.model, **options)
-        if (backbone.folder / "open_clip_config.json").is_file():
-            return create(f"local-dir:{backbone.folder}", **options)
-        return open_clip_module().CLIP(**{**backbone.config, "quick_gelu": quick_gelu})
+        if open_clip_parts.is_plain(backbone.config):
+            return _plain(backbone.config, quick_gelu)
+        where = f"local-dir:{backbone.folder}" if backbone.folder else backbone.model
+        create = open_clip_module().create_model
+        return create(where, load_weights=False, pretrained_text=False, quick_gelu=quick_gelu)
     except Exception as e:
         raise UserError(f"the model of {backbone.name} cannot be built: {first_line(e)}") from e
     finally:
         logging.disable(logging.NOTSET)
+
+
+def _plain(config, quick_gelu):
+    """A CLIP whose weights are loaded next."""
+    identity = {"config": config, "quick_gelu": quick_gelu, "open_clip": version_in("open_clip")}
+    return without_drawing(functools.partial(open_clip_parts.build, config, quick_gelu), identity)
 
 
 def _from_registry(backbone, quick_gelu):
@@ -244,14 +270,16 @@ def _from_registry(backbone, quick_gelu):
     if cached:
         source = check_file(cached, OPENAI_CHECKSUMS[os.path.basename(cached)], "OpenAI")
         return _from_openai_state(read_clip(cached), cached, quick_gelu), source
-    from open_clip.pretrained import download_pretrained, get_pretrained_cfg
-
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "QuickGELU mismatch")  # its architecture's default, which isn't taken
             logging.disable(logging.ERROR)
-            file = download_pretrained(get_pretrained_cfg(model, tag))
+            file = open_clip_parts.downloaded(model, tag)
             source = check_file(file)
+            if open_clip_parts.is_plain(backbone.config) and not file.endswith((".npz", ".npy")):  # not Big Vision's
+                built = _built(backbone, quick_gelu)
+                _load(built, read_clip(file), file, name)
+                return built, source
             create = open_clip_module().create_model
             return create(model, pretrained=tag, require_pretrained=True, quick_gelu=quick_gelu), source
     except UserError:
@@ -288,22 +316,24 @@ def _from_file(backbone, path, quick_gelu):
 
 def _load(model, state, path, name):
     """Put a state dict into an open_clip model. UserError: it doesn't fit."""
-    from open_clip.convert import convert_state_dict  # MobileCLIP's published names
+    if type(model).__module__.startswith("open_clip."):
+        from open_clip.convert import convert_state_dict  # MobileCLIP's published names
 
-    model.load_state_dict(fitted(convert_state_dict(model, state), model.state_dict(), path, name))
+        state = convert_state_dict(model, state)
+    model.load_state_dict(fitted(state, model.state_dict(), path, name))
 
 
 def _from_openai_state(state, path, quick_gelu):
     """Model from a state dict in OpenAI's layout; its architecture is in the shapes."""
     config = config_of(state, path)
-    build = functools.partial(open_clip_module().CLIP, **config, quick_gelu=quick_gelu)
+    build = functools.partial(open_clip_parts.build, config, quick_gelu)
     try:
-        with torch.device("meta"):  # shapes without values: forged ones take no memory
+        with torch.device("meta"), ShapesOnly():  # shapes without values: forged ones take no memory
             expected = build().state_dict()
     except (ValueError, RuntimeError, AssertionError) as e:
         raise UserError(f"{path}: no CLIP can be built with the shapes of its tensors: {first_line(e)}") from e
     state = fitted(state, expected, path, "the CLIP that its shapes describe")
-    model = build()
+    model = _plain(config, quick_gelu)
     model.load_state_dict(state)
     return model
 

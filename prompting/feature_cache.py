@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 
 from basics import UserError, atomic_path
 from basics.files import remove_parts
+from basics.light import version_in
 
 SUFFIX = ".safetensors"
 _ENTRY = re.compile(r"[0-9a-f]{40}\.safetensors")
@@ -190,6 +191,11 @@ def files_stamp(paths):
     return digest.hexdigest()
 
 
+def weight_marks(module):
+    """What changes when a weight or buffer of a module is written to or replaced."""
+    return [(t.data_ptr(), t._version) for t in module.state_dict(keep_vars=True).values()]
+
+
 def module_hash(module):
     """SHA-256 of what a module computes: its architecture as far as it shows, and all weights and buffers."""
     heads = [getattr(m, "num_heads", None) for m in module.modules()]  # not in repr
@@ -219,16 +225,14 @@ def describe(transform):
 
 def arithmetic(device):
     """Text of what decides the last bits of a result: device, threads, library versions."""
-    import open_clip
     import PIL
-    import torchvision
 
     device = torch.device(device)
     if device.type == "cuda":
         where = torch.cuda.get_device_name(device)
     else:
         where = f"{device.type} {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
-    versions = f"torch {torch.__version__}, torchvision {torchvision.__version__}, open_clip {open_clip.__version__}"
+    versions = f"torch {torch.__version__}, torchvision {version_in('torchvision')}, open_clip {version_in('open_clip')}"
     return f"{where}, {torch.get_float32_matmul_precision()}, {versions}, Pillow {PIL.__version__}"
 
 

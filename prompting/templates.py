@@ -30,7 +30,7 @@ SELECTED_TEMPLATES = (
 
 def imagenet_templates():
     """The 80 templates of CLIP's authors for ImageNet, in the order of open_clip's list."""
-    from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES
+    from .open_clip_parts.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES
 
     return [template("{}") for template in OPENAI_IMAGENET_TEMPLATES]
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from basics import UserError
 from basics.hashes import digest
 
+from .byte_pairs import BytePairs
+
 if TYPE_CHECKING:
     from .backbones import Backbone
 
@@ -24,7 +26,7 @@ class Tokenizer:
     """A model's tokenizer.
 
     Args:
-        tokenizer: open_clip's ``SimpleTokenizer`` or ``HFTokenizer``.
+        tokenizer: ``BytePairs``, open_clip's ``SimpleTokenizer`` or ``HFTokenizer``.
         context_length: positions of the text tower.
         name: for messages and records.
 
@@ -121,9 +123,7 @@ class Tokenizer:
 @lru_cache(maxsize=1)
 def clip_tokenizer() -> Tokenizer:
     """CLIP's own: the 49,408 byte pairs of openai/CLIP, 77 positions."""
-    from open_clip.tokenizer import SimpleTokenizer
-
-    return Tokenizer(SimpleTokenizer())
+    return Tokenizer(BytePairs())
 
 
 def tokenizer_of(backbone: Backbone) -> Tokenizer:

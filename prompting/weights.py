@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from basics import UserError
+from basics import UserError, kept
 from basics.hashes import file_hash
 from basics.safe_pickle import check_archive, holds_torchscript, safe_torch_load
 
@@ -55,7 +55,7 @@ def check_file(path, expected="", whose=""):
     path = os.path.abspath(path)
     if not expected:
         expected, whose = _known(path)
-    found = file_hash(path)
+    found = kept_file_hash(path)
     if expected and found != expected:
         raise UserError(
             f"{path} has a wrong checksum (sha256 {found[:12]}…, but {whose} says {expected[:12]}…): damaged, or an interrupted "
@@ -65,6 +65,17 @@ def check_file(path, expected="", whose=""):
         whose = _check_parts(path)
     print(f"Weights: {path}, sha256 {found[:12]}… ({f'as {whose} says' if whose else 'no checksum is known to compare it with'})")
     return {"file": path, "sha256": found, "checked": whose}
+
+
+def kept_file_hash(path):
+    """SHA-256 (hex) of a file, computed once until the file changes: weights are large."""
+    mark = kept.stamp(path)
+    known = kept.recall("file", mark) if mark else None
+    if known is None:
+        known = file_hash(path)
+        if mark and kept.stamp(path) == mark:
+            kept.keep("file", mark, known)
+    return known
 
 
 def _known(path):
@@ -106,7 +117,9 @@ def _check_parts(path):
 def check_finite_weights(state, where):
     """UserError for a tensor of a state dict that isn't finite: weights are numbers, so the file is damaged."""
     for name, tensor in state.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+        if not tensor.is_floating_point() or torch.isfinite(tensor.sum(dtype=torch.float64)):  # a sum is cheap
+            continue
+        if not torch.isfinite(tensor).all():
             raise UserError(f"{where}: {name} holds values that are not finite (infinite or NaN): damaged weights")
 
 

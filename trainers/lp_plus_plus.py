@@ -9,6 +9,7 @@ from torch import nn
 from basics import UserError
 from dassl.config import key, section
 from dassl.engine import TRAINER_REGISTRY
+from dassl.optim.eager import SGD
 from learning import PromptTrainer
 from learning.class_rows import ClassRows
 from learning.keys import precision
@@ -107,7 +108,7 @@ class LinearProbe_P2(WithoutEpochs, ClassRows, FrozenFeatures, PromptTrainer):
             learner.classifier.weight.copy_(of_class @ features)
             learner.alpha.fill_(ALPHA_START * own.mean())
         print(f"Step sizes {lr_w:.4g} (classifier), {lr_alpha:.4g} (alpha); alpha starts at {learner.alpha[0, 0].item():.4g}")
-        optimizer = torch.optim.SGD(learner.classifier.parameters(), lr_w, momentum=MOMENTUM)
+        optimizer = SGD(learner.classifier.parameters(), lr_w, momentum=MOMENTUM)
         learner.alpha.grad = None
         for step in range(1, number + 1):
             loss = F.cross_entropy(learner(features, text), labels)

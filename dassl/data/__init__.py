@@ -5,6 +5,10 @@ What needs torch is imported when it is first asked for: what is known of a data
 
 from importlib import import_module
 
+from basics.light import install_torchvision
+
+install_torchvision()  # before a module of this package imports it
+
 _NEEDS_TORCH = {
     "data_manager": ("DataManager", "DatasetWrapper", "build_data_loader", "turns_photos"),
     "samplers": ("SampleIndex", "SharedBatchSampler", "sampler_of", "set_loader_epoch"),

@@ -3,7 +3,6 @@
 import resource
 
 import torch
-from tabulate import tabulate
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from torchvision import transforms as T
@@ -172,7 +171,18 @@ class DataManager:
             data = getattr(self.dataset, split)
             if data:
                 rows.append([f"# {split}", f"{len(data):,}"])
-        print(tabulate(rows))
+        print(_table(rows))
+
+
+def _table(rows):
+    """Two columns of text as tabulate prints them, which takes a while to import."""
+    if not all(text.isascii() for row in rows for text in row):
+        from tabulate import tabulate
+
+        return tabulate(rows)
+    first, second = (max(len(row[i]) for row in rows) for i in (0, 1))
+    line = f"{'-' * first}  {'-' * second}"
+    return "\n".join([line, *(f"{a:<{first}}  {b}" for a, b in rows), line])
 
 
 def _transform(cfg, custom, is_train):

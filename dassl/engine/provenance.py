@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from basics import UserError, home, own_files, read_json
+from basics.files import relative_to
 from basics.hashes import digest, file_hash, state_hash
 from basics.identity import deciding
 
@@ -46,7 +47,7 @@ def data_identity(dataset, root):
     found = {}
     for attribute, name in SPLITS.items():
         data = getattr(dataset, attribute, None) or []
-        rows = [[osp.relpath(d.impath, root), d.label, d.domain, d.classname] for d in data]
+        rows = [[relative_to(d.impath, root), d.label, d.domain, d.classname] for d in data]
         found[name] = f"{len(data)} with sha256 {digest(rows + [_image_files([d.impath for d in data])])}"
     names = list(getattr(dataset, "all_classnames", dataset.classnames))
     found["names of all classes"] = f"{len(names)} with sha256 {digest(names)}"
@@ -72,7 +73,7 @@ def data_hash(splits, root):
     root = osp.abspath(osp.expanduser(root))
     whole = hashlib.sha256()
     for name, data in splits.items():
-        rows = [[osp.relpath(item.impath, root), item.label, item.classname] for item in data]
+        rows = [[relative_to(item.impath, root), item.label, item.classname] for item in data]
         whole.update(json.dumps([name, rows]).encode())
     return whole.hexdigest()
 
@@ -104,21 +105,23 @@ def code_version():
     for path in sorted(files):
         whole.update(f"{path.relative_to(folder)} {file_hash(path)}\n".encode())
     if not home.INSTALLED:
-        commit = _git(folder, "rev-parse", "HEAD")
-        changed = commit and _git(folder, "status", "--porcelain", "--untracked-files=no")
-        return {"commit": commit, "modified": bool(changed), "source_sha256": whole.hexdigest()}
+        commit, modified = _git(folder)
+        return {"commit": commit, "modified": modified, "source_sha256": whole.hexdigest()}
     for name, file in own_files.imported():
         whole.update(f"{name} {file_hash(file)}\n".encode())
     said = read_json(folder / BUILT_FROM) if (folder / BUILT_FROM).is_file() else {"commit": None, "modified": False}
     return {**said, "source_sha256": whole.hexdigest()}
 
 
-def _git(folder, *words):
+def _git(folder):
+    """(commit or None, whether files differ from it)"""
+    status = ["git", "-C", str(folder), "status", "--porcelain=v2", "--branch", "--untracked-files=no"]
     try:
-        git = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=10)
+        lines = subprocess.run(status, capture_output=True, text=True, timeout=10).stdout.splitlines()
     except (OSError, subprocess.TimeoutExpired):
-        return None
-    return git.stdout.strip() or None
+        return None, False
+    heads = [line.split()[-1] for line in lines if line.startswith("# branch.oid ") and not line.endswith("(initial)")]
+    return (heads[0], any(not line.startswith("#") for line in lines)) if heads else (None, False)
 
 
 def versions():

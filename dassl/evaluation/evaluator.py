@@ -125,7 +125,7 @@ class Classification(EvaluatorBase):
         """Mean of 2 TP / (2 TP + FP + FN) over the classes that occur: scikit-learn's, which takes seconds to import."""
         true, pred = np.asarray(self._y_true), np.asarray(self._y_pred)
         scores = []
-        for label in np.unique(true):
+        for label in sorted(set(self._y_true)):  # np.unique imports masked arrays
             hits = np.sum((true == label) & (pred == label))
             scores.append(2 * hits / (np.sum(true == label) + np.sum(pred == label)))
         return np.mean(scores)
@@ -133,7 +133,10 @@ class Classification(EvaluatorBase):
     def per_class(self):
         """Return {label: (correct, total)} for the labels that occur."""
         true, pred = np.asarray(self._y_true), np.asarray(self._y_pred)
-        return {int(label): (int((pred[true == label] == label).sum()), int((true == label).sum())) for label in np.unique(true)}
+        return {
+            int(label): (int((pred[true == label] == label).sum()), int((true == label).sum()))
+            for label in sorted(set(self._y_true))
+        }
 
     def _print_per_class(self):
         print("=> per-class result")

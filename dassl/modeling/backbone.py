@@ -1,7 +1,6 @@
 """The registry of backbones: torchvision's ResNets, and whatever a trainer file registers."""
 
 import torch.nn as nn
-from torchvision import models
 
 from ..utils import Registry
 
@@ -30,6 +29,8 @@ class _ResNet(Backbone):
 
     def __init__(self, name, pretrained):
         super().__init__()
+        from torchvision import models  # takes longer to import than PyTorch itself
+
         self.net = models.get_model(name, weights="DEFAULT" if pretrained else None)
         self._out_features = self.net.fc.in_features
         self.net.fc = nn.Identity()

@@ -9,6 +9,7 @@ import torch
 from torch.optim.lr_scheduler import LRScheduler
 
 from ..utils import UserError, check_availability
+from . import eager
 
 AVAI_SCHEDS = ["single_step", "multi_step", "cosine"]
 AVAI_WARMUPS = ["constant", "linear"]
@@ -163,7 +164,7 @@ def learning_rates(optim_cfg, epochs, max_epoch):
     settings = optim_cfg.clone()
     settings.defrost()
     settings.MAX_EPOCH = max_epoch
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=settings.LR)
+    optimizer = eager.SGD([torch.nn.Parameter(torch.zeros(1))], lr=settings.LR)
     schedule = build_lr_scheduler(optimizer, settings)
     rates = []
     for _ in range(epochs):

@@ -2,10 +2,10 @@
 
 import warnings
 
-import torch
 import torch.nn as nn
 
 from ..utils import check_availability, tolist_if_not
+from . import eager
 from .radam import RAdam
 
 AVAI_OPTIMS = ["adam", "amsgrad", "sgd", "rmsprop", "radam", "adamw"]
@@ -31,17 +31,17 @@ def build_optimizer(model, optim_cfg, param_groups=None):
     }  # Dassl has no such key
     name = optim_cfg.NAME
     if name == "sgd":
-        return torch.optim.SGD(
+        return eager.SGD(
             param_groups, momentum=optim_cfg.MOMENTUM, dampening=optim_cfg.SGD_DAMPNING,
             nesterov=optim_cfg.SGD_NESTEROV, **common,
         )  # fmt: skip
     if name == "rmsprop":
-        return torch.optim.RMSprop(param_groups, momentum=optim_cfg.MOMENTUM, alpha=optim_cfg.RMSPROP_ALPHA, **common)
+        return eager.RMSprop(param_groups, momentum=optim_cfg.MOMENTUM, alpha=optim_cfg.RMSPROP_ALPHA, **common)
     if name == "radam":
         return RAdam(param_groups, **adam, **common)
     if name == "adamw":
-        return torch.optim.AdamW(param_groups, **adam, **common)
-    return torch.optim.Adam(param_groups, **adam, amsgrad=name == "amsgrad", **common)
+        return eager.AdamW(param_groups, **adam, **common)
+    return eager.Adam(param_groups, **adam, amsgrad=name == "amsgrad", **common)
 
 
 def _staged_groups(model, optim_cfg):

@@ -9,10 +9,12 @@ import math
 import torch
 from torch.optim import Optimizer
 
+from .eager import Eager
+
 __all__ = ["AdamW", "PlainRAdam", "RAdam"]
 
 
-class _Adam(Optimizer):
+class _Adam(Eager, Optimizer):
     """What both do: checks, moving averages in fp32, decay and step; a subclass says how long a step is."""
 
     def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, **own):

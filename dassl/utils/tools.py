@@ -19,6 +19,7 @@ from basics import (
     read_json,
     write_json,
 )
+from basics.light import version_in
 
 from .images import read_image  # Dassl has it here
 
@@ -89,12 +90,11 @@ def download_url(url, dst):
 def collect_env_info():
     """Return a text on Python, the libraries and the devices, for the head of a log."""
     import torch
-    import torchvision
 
     lines = [
         f"Python: {platform.python_version()} ({platform.platform()})",
         f"PyTorch: {torch.__version__} (threads: {torch.get_num_threads()})",
-        f"torchvision: {torchvision.__version__}",
+        f"torchvision: {version_in('torchvision')}",
         f"NumPy: {np.__version__}",
         f"Pillow: {PIL.__version__}",
         f"CUDA available: {torch.cuda.is_available()} (built with: {torch.version.cuda})",

@@ -81,7 +81,7 @@ def write_set(name, folder, split_file=""):
 
 def check_pixels(name, folder):
     """Print a note if the set in `folder` isn't pixel for pixel the one that published results were made with."""
-    from .sets import PIXELS
+    from .pixels import PIXELS
 
     manifest = read_json(os.path.join(folder, MANIFEST))
     if not isinstance(manifest, dict) or manifest.get("set") != name:

@@ -105,13 +105,11 @@ def test_unknown_backbones(name, expected, monkeypatch):
 
 
 def test_no_weights_and_no_network(monkeypatch, tmp_path):
-    import open_clip.factory
-
     def offline(*args, **kwargs):
         raise OSError("network is unreachable")
 
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(open_clip.factory, "download_pretrained", offline)
+    monkeypatch.setattr("prompting.open_clip_parts.downloaded", offline)
     with pytest.raises(UserError) as error:
         load_clip("ViT-B/16")
     assert "MODEL.BACKBONE.PATH" in str(error.value) and "ViT-B-16.pt" in str(error.value)

@@ -1,0 +1,50 @@
+"""A run imports what it needs: what it doesn't need, and what takes long to import, isn't there at its end."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from tests.golden.tiny_clip import state_dict
+
+PROJECT = pathlib.Path(__file__).parents[2]
+HEAVY = ("timm", "torch._dynamo", "sympy", "torchvision.models", "matplotlib", "pandas", "sklearn", "tensorboard", "ray", "scipy",
+         "open_clip", "transformers", "huggingface_hub")  # fmt: skip
+RUN = f"""
+import json, sys
+import train
+status = train.main(sys.argv[1:])
+print(json.dumps([status, [name for name in {HEAVY!r} if name in sys.modules]]))
+"""
+
+
+@pytest.fixture
+def imported(arguments, tmp_path):
+    """Function: as `arguments` -> those of HEAVY that the run has imported."""
+
+    def run(*pairs, **options):
+        words = arguments(*pairs, **options)
+        environment = {**os.environ, "PYTHONPATH": str(PROJECT), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+        done = subprocess.run([sys.executable, "-c", RUN, *words], capture_output=True, text=True, env=environment, cwd=PROJECT)
+        assert done.returncode == 0, done.stderr[-3000:]
+        status, found = json.loads(done.stdout.splitlines()[-1])
+        assert status == 0, done.stderr[-3000:]
+        return found
+
+    return run
+
+
+@pytest.mark.parametrize("kind", ["vit", "rn"])
+def test_training_and_evaluation(kind, imported, miniature, tmp_path):
+    weights = tmp_path / f"{kind}.pt"
+    torch.save(state_dict(f"tiny_clip_{kind}"), weights)
+    pairs = ("MODEL.BACKBONE.PATH", weights, "MODEL.BACKBONE.NAME", "ViT-B/16" if kind == "vit" else "RN50")
+    pairs = (*map(str, pairs), "INPUT.SIZE", "(32, 32)" if kind == "vit" else "(64, 64)")
+    assert imported(*pairs) == ["tensorboard"]  # whose log a training run writes
+    trained = {"model_dir": tmp_path / "run", "eval_only": True, "output_dir": tmp_path / "test"}
+    for _ in range(2):  # the second time features are there, and all that is kept from run to run
+        assert imported(*pairs, **trained) == []
