@@ -1,6 +1,7 @@
 """Every program ends in one way: a status for each kind of error, one printable line on stderr, torch only where it is needed."""
 
 import errno
+import gc
 import os
 import resource
 import signal
@@ -152,3 +153,15 @@ def test_a_thread_without_files_ends_the_program():
     done = started("threading.Thread(target=lambda: [open('/dev/null') for _ in range(10**7)]).start(); threading.Event().wait()",
                    preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64)))  # fmt: skip
     assert done.returncode == 2 and done.stderr.startswith(b"error: more open files than") and done.stderr.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("loaded", [True, False])
+def test_only_the_first_import_is_kept_from_the_collector(loaded, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", sys) if loaded else monkeypatch.delitem(sys.modules, "torch", raising=False)
+    before = gc.get_freeze_count()
+    try:
+        with program.importing():
+            assert gc.isenabled() == loaded
+        assert gc.isenabled() and (gc.get_freeze_count() > before) != loaded
+    finally:
+        gc.unfreeze()
