@@ -35,7 +35,8 @@ class Study(BaseToNew):
         for reference, question in self.references.items():
             if reference in by_row:
                 found.append(difference_block(by_row, reference, question, selection))
-        return found
+        found.append(router_block(selection, out))
+        return [block for block in found if block.rows]
 
     def document(self, selection, out, command):
         document = scores.document(selection, out, command)
@@ -45,11 +46,6 @@ class Study(BaseToNew):
             f"correction over the rows of the block; below {LEVEL} it counts as a difference",
         )
         return dataclasses.replace(document, notes=document.notes + notes)
-
-    def routers(self, selection, out):
-        """(heads, rows of text): what the routers did on the base and new classes."""
-        found = router_use.rows(selection, out)
-        return ["", *router_use.COLUMNS], [[name, *values] for name, values in found]
 
 
 def h_by_seed(cells):
@@ -109,3 +105,19 @@ def holm(values):
         highest = max(highest, min(1.0, (len(order) - rank) * values[i]))
         found[i] = highest
     return found
+
+
+def router_block(selection, out):
+    """Block of the share of test images of base classes for which the router chose its most frequent set of experts."""
+    rows = []
+    for row in selection.rows:
+        cells = []
+        for dataset in selection.datasets if row.trainer == "MoCoOp" else ():
+            reports = [(run.result(out) or {}).get("router") for run in selection.cells(row, dataset)["base"]]
+            shares = [100 * report["sets"][0]["share"] for report in reports if router_use.is_report(report)]
+            cells.append(cell_of(shares, len(selection.seeds)))
+        if cells:
+            rows.append((row.name, cells))
+    columns = tuple(map(scores.printed_name, selection.datasets))
+    title = "Images of base classes that the router sends to its most frequent pair of experts, in %"
+    return Block(title, columns, rows, ranked=False)

@@ -17,6 +17,9 @@ def finish(run, out, accuracy):
     folder = run.directory(out)
     folder.mkdir(parents=True, exist_ok=True)
     known = {"status": "finished", "epochs": 50, "finished_at": "2025-01-01", "config": {}}
+    if run.trainer == "MoCoOp":
+        sets = [{"experts": ["A", "B"], "share": 0.4 + run.seed / 10}]
+        known["router"] = {"images": 10, "entropy": 0.9, "experts": [], "sets": sets, "training": None}
     (folder / "results.json").write_text(json.dumps({"metrics": {"accuracy": accuracy}, **known}))
 
 
@@ -65,6 +68,9 @@ def test_differences_are_paired_by_seed(tmp_path, monkeypatch, capsys):
         assert found[row]["mean"]["ours"] == pytest.approx(statistics.mean(means)) and found[row]["mean"]["seeds"] == 3
         assert found[row]["mean"]["std"] == pytest.approx(statistics.pstdev(means))
         assert 0 < found[row]["p"]["ours"] <= 1
+    shares = blocks["Images of base classes that the router sends to its most frequent pair of experts, in %"]
+    assert set(shares) == {"MoCoOp, paper"} and shares["MoCoOp, paper"]["letters"]["ours"] == pytest.approx(60)  # 50, 60, 70
+    assert shares["MoCoOp, paper"]["digits"]["seeds"] == 3
     reference = blocks["Difference of H to MoCoOp, paper: what does the change do?"]
     assert "MoCoOp, paper" not in reference and set(reference) == {"CLIP", "CoOp"}
     assert main(words) == 0
