@@ -118,16 +118,18 @@ def value_of(cfg, key):
 
 
 def derived(trainer, cfg):
-    """Of a method without a file: the learning rate, and its own numbers that aren't 0, around the recipe's values."""
+    """Of a method without a file: the learning rate, and the numbers that it reads and that aren't 0, around their values."""
     from dassl.config import keys_of
     from dassl.engine import TRAINER_REGISTRY
 
     section = f"TRAINER.{getattr(TRAINER_REGISTRY.get(trainer), 'section', trainer.upper())}."
+    values = {name: value for name, _, value in keys_of(cfg)}
+    idle = {section + "N_CTX"} if values.get(section + "CTX_INIT") else set()  # words say how many vectors there are
     found = []
     for name, known, value in keys_of(cfg):
-        own = name.startswith(section) and not name.endswith("SEED")
-        if (own or name == "OPTIM.LR") and not known.choices and not known.is_sequence:
-            dimension = _around(name, known, value)
+        own = trainer in known.reader.split(", ") if known.reader else name.startswith(section)
+        if (own or name == "OPTIM.LR") and not known.choices and not known.is_sequence and name not in idle:
+            dimension = None if name.endswith("SEED") else _around(name, known, value)
             found += [dimension] if dimension else []
     return found
 
