@@ -9,6 +9,7 @@ import ast
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -75,7 +76,8 @@ class BuildPy(build_py):
             shutil.rmtree(Path(self.build_lib, NAME), ignore_errors=True)  # what an earlier build left
         super().run()
         if not self.editable_mode:
-            Path(self.build_lib, NAME, "built_from.json").write_text(json.dumps(built_from()) + "\n")
+            record = Path(self.build_lib, NAME, "built_from.json")
+            record.write_text(json.dumps(built_from(record.parent)) + "\n")
 
     def find_package_modules(self, package, package_dir):
         found = super().find_package_modules(package, package_dir)
@@ -98,19 +100,25 @@ class Editable(editable_wheel):
         super().finalize_options()
 
 
-def built_from():
-    """What git says of this checkout; what an sdist was made from isn't known."""
-    try:
-        top = _git("rev-parse", "--show-toplevel")
-        if top and Path(top).resolve() == ROOT:
-            return {"commit": _git("rev-parse", "HEAD"), "modified": bool(_git("status", "--porcelain", "--untracked-files=no"))}
-    except OSError:
-        pass
-    return {"commit": None, "modified": False}
+def built_from(package):
+    """What git says of this checkout (nothing of an sdist), and the hashes of its source here and as it is installed."""
+    sys.path.insert(0, str(ROOT))
+    from basics.hashes import source_hash
+
+    ours = Path(_git("rev-parse", "--show-toplevel") or "/").resolve() == ROOT
+    return {
+        "commit": _git("rev-parse", "HEAD") if ours else None,
+        "modified": bool(ours and _git("status", "--porcelain", "--untracked-files=no")),
+        "source_sha256": source_hash(ROOT, ROOT / "train.py"),
+        "installed_sha256": source_hash(package, package / "programs" / "train.py"),
+    }
 
 
 def _git(*words):
-    return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True).stdout.strip()
+    try:
+        return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True).stdout.strip()
+    except OSError:  # there is no git
+        return ""
 
 
 if __name__ == "__main__":

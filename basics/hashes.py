@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from .errors import UserError
 
 SMALL = 32 * 2**20  # bytes; less isn't worth several threads
+NOT_IN_RUNS = ("benchmarks", "mocoop", "reproduce", "tests")  # packages that compute no number of a run
 
 
 def digest(value):
@@ -18,9 +19,19 @@ def file_hash(path):
     """SHA-256 (hex) of a file. UserError when it can't be read."""
     try:
         with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            whole = hashlib.sha256()
+            while block := file.read(1 << 20):
+                whole.update(block)
+            return whole.hexdigest()
     except OSError as e:
         raise UserError(f"cannot read {path}: {e.strerror}") from e
+
+
+def source_hash(folder, program):
+    """SHA-256 (hex) of the source that computes a run's numbers: the packages in a folder (paths), and train.py, ``program``."""
+    packages = [path.parent for path in folder.glob("*/__init__.py") if path.parent.name not in NOT_IN_RUNS]
+    files = sorted([program, *(path for package in packages for path in package.rglob("*.py"))])
+    return hashlib.sha256("".join(f"{path.relative_to(folder)} {file_hash(path)}\n" for path in files).encode()).hexdigest()
 
 
 def state_hash(tensors):

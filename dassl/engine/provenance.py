@@ -13,14 +13,13 @@ from torch import nn
 
 from basics import UserError, home, own_files, read_json
 from basics.files import relative_to
-from basics.hashes import digest, file_hash, state_hash
+from basics.hashes import digest, file_hash, source_hash, state_hash
 from basics.identity import deciding
 
 from ..utils import parallel
 
 SPLITS = {"train_x": "training images", "train_u": "unlabelled images", "val": "validation images", "test": "test images"}
 CONTENTS_UP_TO = 256 * 2**20  # bytes of a split's image files; of a larger split only the sizes of the files are compared
-NOT_IN_RUNS = ("benchmarks", "mocoop", "reproduce", "tests")
 BUILT_FROM = "built_from.json"  # in the installed package: what git said of the checkout that it was built in
 LIBRARIES = ("torch", "torchvision", "open_clip_torch", "numpy", "pillow", "scikit-learn")
 
@@ -96,21 +95,23 @@ def frozen_hash(trainer):
 def code_version():
     """What git says of the code (commit: None outside a checkout; modified: files differ from it), and a hash of its source.
 
-    Of an installed package, what git said when it was built; the user's own files that were imported are in the hash.
+    Of an installed package, what git said when it was built, and the hash that the source had then, as long as nothing in the
+    package has changed; the user's own files that were imported are in the hash.
     """
     folder = home.PROJECT
-    packages = [path.parent for path in folder.glob("*/__init__.py") if path.parent.name not in NOT_IN_RUNS]
-    files = [home.file_of("train"), *(path for package in packages for path in package.rglob("*.py"))]
-    whole = hashlib.sha256()
-    for path in sorted(files):
-        whole.update(f"{path.relative_to(folder)} {file_hash(path)}\n".encode())
+    source = source_hash(folder, home.file_of("train"))
     if not home.INSTALLED:
         commit, modified = _git(folder)
-        return {"commit": commit, "modified": modified, "source_sha256": whole.hexdigest()}
-    for name, file in own_files.imported():
-        whole.update(f"{name} {file_hash(file)}\n".encode())
-    said = read_json(folder / BUILT_FROM) if (folder / BUILT_FROM).is_file() else {"commit": None, "modified": False}
-    return {**said, "source_sha256": whole.hexdigest()}
+        return {"commit": commit, "modified": modified, "source_sha256": source}
+    said = read_json(folder / BUILT_FROM) if (folder / BUILT_FROM).is_file() else {}
+    unchanged = source == said.get("installed_sha256")
+    source = said["source_sha256"] if unchanged else source
+    own = [[name, file_hash(file)] for name, file in own_files.imported()]
+    return {
+        "commit": said.get("commit"),
+        "modified": bool(said.get("modified")) or not unchanged,
+        "source_sha256": digest([source, own]) if own else source,
+    }
 
 
 def _git(folder):

@@ -41,7 +41,7 @@ def installed(tmp_path_factory):
             [sys.executable, "-S", *words], cwd=cwd, env=environment_of_this, capture_output=True, text=True, timeout=280
         )
 
-    return SimpleNamespace(run=run, site=site, wheel=wheel, environment=environment)
+    return SimpleNamespace(run=run, site=site, wheel=wheel, source=source)
 
 
 def checkout_copy(folder):

@@ -7,6 +7,7 @@ import zipfile
 import pytest
 
 from basics import home
+from basics.hashes import source_hash
 
 OTHERS_NAMES = {package for package in home.PACKAGES if package != "mocoop"}
 
@@ -64,6 +65,7 @@ def test_the_smallest_job_from_an_empty_folder(installed, tmp_path):
     [training] = tmp_path.glob("output/epochs_1/base2new/train_base/digits/shots_16/CoOp/builtin/seed1")
     result = json.loads((training / "results.json").read_text())
     assert result["status"] == "finished" and result["epochs"] == 1 and 20 < result["metrics"]["accuracy"] <= 100
+    assert result["code"]["source_sha256"] == source_hash(installed.source, installed.source / "train.py")
     again = installed.run("-m", "mocoop", *words.split(), cwd=tmp_path)
     assert again.returncode == 0 and "2 of them finished before" in again.stdout, again
 
