@@ -160,12 +160,7 @@ def setup_cfg(args, extend=None):
         extend(cfg)
     if repository:
         repository.extend_cfg(cfg, args)
-    if args.dataset_config_file:
-        cfg.merge_from_file(args.dataset_config_file)
-    if args.config_file:
-        cfg.merge_from_file(args.config_file)
-    reset_cfg(cfg, args)
-    cfg.merge_from_list(args.opts)
+    merge(cfg, args)
     cfg.DATASET.ROOT = cfg.DATASET.ROOT or "data"
     if repository:
         cfg.TRAINER.NAME = repository.trainer
@@ -178,6 +173,16 @@ def setup_cfg(args, extend=None):
     check(cfg)
     cfg.freeze()
     return cfg
+
+
+def merge(cfg, args):
+    """Put the dataset's file, the method's file, options and KEY VALUE pairs into a configuration with its defaults."""
+    if args.dataset_config_file:
+        cfg.merge_from_file(args.dataset_config_file)
+    if args.config_file:
+        cfg.merge_from_file(args.config_file)
+    reset_cfg(cfg, args)
+    cfg.merge_from_list(args.opts)
 
 
 def print_args(args, cfg):
@@ -234,6 +239,10 @@ def run(args):
     check_options(args)
     args.dataset_config_file = config_file(args.dataset_config_file, "--dataset-config-file")
     args.config_file = config_file(args.config_file, "--config-file")
+    if not args.repository and "torch" not in sys.modules:
+        from dassl.config import known
+
+        known.check_at_once(lambda cfg: merge(cfg, args))
     with importing():
         import datasets.fewshot  # noqa: F401  registers the datasets, too
         import trainers  # noqa: F401

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from basics import program, write_text
-from dassl.config import CfgNode, get_cfg_default
+from dassl.config import CfgNode, get_cfg_default, known
 
 FILE = Path(__file__).with_name("defaults.json")
 
@@ -34,7 +34,7 @@ def without(whole: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
 
 
 def read() -> dict[str, Any]:
-    """{"methods": names of the registered methods, "keys": nested defaults}"""
+    """{"methods": names of the registered methods, "keys": nested defaults, "declarations": hash of what declares them}"""
     return json.loads(FILE.read_text(encoding="utf-8"))
 
 
@@ -53,13 +53,18 @@ def extend_cfg(cfg: Any) -> None:
     add(cfg, read()["keys"])
 
 
-def write() -> None:
-    """Write defaults.json anew."""
+def current() -> dict[str, Any]:
+    """What ``read`` gives once the file is written anew."""
     import trainers
     from dassl.engine import TRAINER_REGISTRY
 
-    found = {"methods": sorted(TRAINER_REGISTRY.registered_names()), "keys": added(trainers.extend_cfg)}
-    write_text(json.dumps(found, indent=1) + "\n", FILE)
+    methods, keys = sorted(TRAINER_REGISTRY.registered_names()), added(trainers.extend_cfg)
+    return {"declarations": known.declarations(), "methods": methods, "keys": keys}
+
+
+def write() -> None:
+    """Write defaults.json anew."""
+    write_text(json.dumps(current(), indent=1) + "\n", FILE)
 
 
 if __name__ == "__main__":

@@ -10,14 +10,19 @@ IMAGE_KEYS = ("SIZE", "RESIZE_MODE", "INTERPOLATION", "PIXEL_MEAN", "PIXEL_STD")
 
 def check(cfg):
     """Raise UserError for the first declared key whose value is not allowed, by itself or beside the others."""
-    for name, known, value in keys_of(cfg):
-        complaint = known.complaint(value)
-        if complaint:
-            raise UserError(f"{name} {shown(value)}: {complaint}{_meant(known, value)} ({known.meaning})")
+    check_values(cfg)
     _check_optim(cfg.OPTIM)
     _check_loader(cfg.DATALOADER)
     _check_blur(cfg.INPUT)
     _check_held_out(cfg)
+
+
+def check_values(cfg):
+    """Raise UserError for the first declared key whose value is not allowed by itself."""
+    for name, known, value in keys_of(cfg):
+        complaint = known.complaint(value)
+        if complaint:
+            raise UserError(f"{name} {shown(value)}: {complaint}{_meant(known, value)} ({known.meaning})")
 
 
 def _meant(known, value):

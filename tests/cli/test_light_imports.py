@@ -9,6 +9,8 @@ import sys
 import pytest
 import torch
 
+from basics import UserError
+from dassl.config import known
 from tests.golden.tiny_clip import state_dict
 
 PROJECT = pathlib.Path(__file__).parents[2]
@@ -48,3 +50,35 @@ def test_training_and_evaluation(kind, imported, miniature, tmp_path):
     trained = {"model_dir": tmp_path / "run", "eval_only": True, "output_dir": tmp_path / "test"}
     for _ in range(2):  # the second time features are there, and all that is kept from run to run
         assert imported(*pairs, **trained) == []
+
+
+@pytest.mark.parametrize(
+    "pairs, named",
+    [
+        (("TRAINER.COOP.N_CTXX", "4"), "TRAINER.COOP.N_CTX"),
+        (("DATASETS.NUM_SHOTS", "4"), "DATASET.NUM_SHOTS"),
+        (("OPTIM.LR", "fast"), "OPTIM.LR"),
+        (("OPTIM.LR", "-1.0"), "OPTIM.LR"),
+        (("TEST.SPLIT", "tset"), "did you mean test"),
+    ],
+)
+def test_what_is_mistyped_is_told_before_torch_is_imported(pairs, named, arguments, monkeypatch):
+    code = "import sys, train; status = train.main(sys.argv[1:]); sys.exit(status + ('torch' in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code, *arguments(*pairs)], capture_output=True, text=True, cwd=PROJECT)
+    assert done.returncode == 2 and named in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def test_where_methods_have_changed_the_run_itself_finds_out(monkeypatch):
+    def merge(cfg):
+        cfg.merge_from_list(["TRAINER.COOP.OWN", "1"])
+
+    with pytest.raises(UserError, match="TRAINER.COOP.OWN"):
+        known.check_at_once(merge)
+    monkeypatch.setattr(known, "declarations", lambda: "another hash")
+    known.check_at_once(merge)
+    monkeypatch.setattr(known, "FILE", "reproduce/nothing.json")
+    known.check_at_once(merge)
+
+
+def test_methods_keys_take_any_value_at_first():
+    known.check_at_once(lambda cfg: cfg.merge_from_list(["TRAINER.COOP.PREC", "3", "TRAINER.COOP.N_CTX", "many"]))

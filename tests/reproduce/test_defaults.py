@@ -13,10 +13,9 @@ from reproduce import defaults
 from reproduce.experiments import EXPERIMENTS, Selection, rows_of
 
 OUT_OF_PROCESS = """
-import json, trainers
-from dassl.engine import TRAINER_REGISTRY
+import json
 from reproduce import defaults
-print(json.dumps({"methods": sorted(TRAINER_REGISTRY.registered_names()), "keys": defaults.added(trainers.extend_cfg)}))
+print(json.dumps(defaults.current()))
 """
 
 
