@@ -23,6 +23,7 @@ _CALLED = {  # command: how it is called in a checkout
     "reproduce": "python -m reproduce",
     "check": "python -m datasets.check",
     "download": "python -m datasets.download",
+    "export": "python -m inference.export",
     "groups": "python -m prompting.group_templates",
     "distil": "python -m inference.distil",
 }

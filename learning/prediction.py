@@ -20,6 +20,15 @@ class Prediction:
         """Whether what is learned belongs to the training classes, so that other class names can't be put in their place."""
         return False
 
+    def exported_head(self) -> torch.nn.Module:
+        """Module: CLIP's image features [B, E], not normalised -> logits [B, C]; its ``settings`` say what it is.
+
+        UserError where the method's classifier can't be written as such a one exactly.
+        """
+        from .heads import linear_head
+
+        return linear_head(self)
+
     @torch.no_grad()
     def explained(self, images: torch.Tensor) -> tuple[torch.Tensor, list[dict[str, Any]]]:
         """Logits [B, C] of images [B, 3, R, R], and for each image a dict of plain values that say more of it."""

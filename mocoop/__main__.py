@@ -10,6 +10,7 @@ from basics.program import run as run_program
 COMMANDS = {  # name: (module with main(argv), words before the user's, what it does)
     "train": ("train", [], "train or evaluate one method on one data set"),
     "predict": ("predict", [], "classify images with a finished run"),
+    "export": ("inference.export", [], "write a trained classifier for other programs"),
     "reproduce": ("reproduce.__main__", [], "runs, tables and figures; `mocoop reproduce demo` needs no download"),
     "tune": ("reproduce.__main__", ["tune"], "choose settings on validation images"),
     "check": ("datasets.check", [], "say whether a data set is complete"),

@@ -16,6 +16,7 @@ from learning import ImageLearning
 from prompting import soft_parts, word_parts
 
 from . import losses, parts
+from .head import mixture_head
 from .router import Routed
 from .routing import RouterUse, TrainingEntropies
 from .routing import lines as routing_lines
@@ -95,6 +96,9 @@ class MoCoOp(Routed):
             use.add(scores, weights)
         scale = 1 / self.options.TAU if self.options.TAU else self.clip.logit_scale
         return scale * losses.mixture_cosine(image_features, features, weights, gram if self.options.RENORMALISE else None)
+
+    def exported_head(self):
+        return mixture_head(self)
 
     # -- loss ----------------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,70 @@
+"""What a method makes of CLIP's image feature, as a module of its own, for programs without this project."""
+
+import torch
+from torch import nn
+
+from basics import UserError
+
+CLOSE = 1e-4  # of the largest logit: how near an exported classifier is to the run's own
+
+
+def alike(found, expected):
+    """Whether logits are the same but for rounding."""
+    return bool((found - expected).abs().max() <= CLOSE * expected.abs().max().clamp_min(1.0))
+
+
+class LinearHead(nn.Module):
+    """logits = logit_scale · f · class_featuresᵀ + bias; f is the image's feature, of length 1 where ``unit_features``."""
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor, unit_features: bool) -> None:
+        super().__init__()
+        lengths = weight.norm(dim=1)
+        alike = bool(lengths.max() - lengths.min() < 1e-4 * lengths.max())
+        self.logit_scale, self.unit_features = (float(lengths.mean()) if alike else 1.0), unit_features
+        self.register_buffer("class_features", weight / self.logit_scale)  # [C, E]
+        self.register_buffer("bias", bias)  # [C]
+
+    def settings(self):
+        """What classifier.json says of it."""
+        return {"kind": "linear", "logit_scale": self.logit_scale, "unit_features": self.unit_features}
+
+    def forward(self, features):
+        if self.unit_features:
+            features = features / features.norm(dim=-1, keepdim=True)
+        return self.logit_scale * features @ self.class_features.t() + self.bias
+
+
+def check_exportable(trainer):
+    """UserError where a method's classifier isn't a head on CLIP's own image feature; names the reason."""
+    name = trainer.cfg.TRAINER.NAME
+    if trainer.image_learning.name != "NOTHING":
+        learned = trainer.image_learning.value
+        raise UserError(f"export: {name} learns {learned}, so CLIP's own image encoder and class features aren't all of it")
+    if trainer.clip.dtype != torch.float32:
+        raise UserError(f"export: this run computes in {trainer.clip.dtype}; add --set TRAINER.{trainer.section}.PREC fp32")
+
+
+@torch.no_grad()
+def linear_head(trainer):
+    """Read off a method's logits at the unit vectors and at 0, which is exact where they are linear in the feature.
+
+    Raises:
+        UserError: they aren't.
+    """
+    check_exportable(trainer)
+    rows, columns = trainer.cfg.INPUT.SIZE
+    images = torch.randn(4, 3, rows, columns, generator=torch.Generator().manual_seed(0))
+    features, raw = trainer.encode_image(images), trainer.clip.encode_image(images, raw=True)
+    prepared, width = trainer.prepared(), raw.shape[-1]
+    refused = f"export: {trainer.cfg.TRAINER.NAME}'s logits aren't a list of class features times the image's: {{}}"
+    of = lambda rows: trainer.logits(rows, prepared).float()  # noqa: E731
+    try:
+        ends, share = of(features[:2]), 0.25  # a line of features has a line of logits
+        straight = alike(of(share * features[:1] + (1 - share) * features[1:2]), share * ends[:1] + (1 - share) * ends[1:])
+        if not straight or features.shape != raw.shape:
+            raise UserError(refused.format("they depend on the image in another way"))
+        bias = of(torch.zeros(1, width))[0]
+        weight = (of(torch.eye(width)) - bias).t()  # [C, E]
+    except (RuntimeError, IndexError, ValueError) as e:
+        raise UserError(refused.format("they take another feature than CLIP's")) from e
+    return LinearHead(weight, bias, unit_features=not torch.equal(features, raw))
