@@ -243,6 +243,8 @@ def run(args):
         from dassl.config import known
 
         known.check_at_once(lambda cfg: merge(cfg, args))
+    if sys.stderr.isatty() and "torch" not in sys.modules and is_first():
+        print("starting", file=sys.stderr, flush=True)  # a sign of life: importing PyTorch takes seconds
     with importing():
         import datasets.fewshot  # noqa: F401  registers the datasets, too
         import trainers  # noqa: F401

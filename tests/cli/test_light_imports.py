@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import pty
 import subprocess
 import sys
 
@@ -82,3 +83,16 @@ def test_where_methods_have_changed_the_run_itself_finds_out(monkeypatch):
 
 def test_methods_keys_take_any_value_at_first():
     known.check_at_once(lambda cfg: cfg.merge_from_list(["TRAINER.COOP.PREC", "3", "TRAINER.COOP.N_CTX", "many"]))
+
+
+@pytest.mark.skipif(not pathlib.Path("/proc/self/maps").is_file(), reason="no /proc")
+def test_a_terminal_shows_at_once_that_a_run_starts(arguments):
+    ours, theirs = pty.openpty()
+    words = [sys.executable, str(PROJECT / "train.py"), *arguments()]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=theirs, cwd=PROJECT) as run:
+        os.close(theirs)
+        shown = os.read(ours, 100)
+        imported = "libtorch" in pathlib.Path(f"/proc/{run.pid}/maps").read_text()
+        run.kill()
+    os.close(ours)
+    assert shown.strip() == b"starting" and not imported
