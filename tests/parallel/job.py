@@ -45,6 +45,20 @@ CASES = {
     "KgCoOp": ("KgCoOp", "vit_b16_ep100_ctxv1"),
     "ProGrad": ("ProGrad", "vit_b16_ep100", BATCH, 5),
     "MoCoOp": ("MoCoOp", "vit_b16", BATCH, 5),
+    "MoCoOp, routed": (
+        "MoCoOp",
+        "vit_b16",
+        BATCH,
+        5,
+        "TRAINER.MOCOOP.ROUTER_TAU",
+        0.05,
+        "TRAINER.MOCOOP.ROUTER_CENTRE",
+        True,
+        "TRAINER.MOCOOP.ROUTER_HIDDEN",
+        7,
+        "TRAINER.MOCOOP.BALANCE_LOSS",
+        "switch",
+    ),  # fmt: skip
     "MoCoOp, recomputing layers, kept views": ("MoCoOp", "vit_b16", "TRAINER.CHECKPOINTING", True, "TRAINER.CACHE_VIEWS", True),
     "MoCoOp, released": ("MoCoOp", "vit_b16_ep50_released", BATCH, 3, "OPTIM.LR", 0.002, "OPTIM.WARMUP_EPOCH", 1),
     "MoCoOp, released, single images": (
