@@ -26,6 +26,7 @@ _CALLED = {  # command: how it is called in a checkout
     "export": "python -m inference.export",
     "groups": "python -m prompting.group_templates",
     "distil": "python -m inference.distil",
+    "hub": "python -m inference.hub",
 }
 
 

@@ -16,6 +16,7 @@ COMMANDS = {  # name: (module with main(argv), words before the user's, what it 
     "check": ("datasets.check", [], "say whether a data set is complete"),
     "download": ("datasets.download", [], "fetch data sets"),
     "groups": ("prompting.group_templates", [], "group templates for MoCoOp"),
+    "hub": ("inference.hub", [], "put a run on the Hugging Face Hub, or fetch one"),
     "distil": ("inference.distil", [], "a MoCoOp run as one matrix with a row for each class"),
     "keys": ("train", ["--keys"], "say what the keys of the configuration are, or those with a word in them"),
 }

@@ -17,3 +17,9 @@ def test_no_class_is_too_long(name):
     sizes = {node.name: node.end_lineno - node.lineno + 1 for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
     given = GIVEN if name.startswith("dassl.") else ()
     assert not {cls: size for cls, size in sizes.items() if size > LONGEST and cls not in given}
+
+
+def test_names_of_test_files_differ():
+    """The folders of tests are no packages: of two files with one name pytest collects neither."""
+    names = [file.name for file in (PROJECT / "tests").rglob("test_*.py")]
+    assert sorted(set(names)) == sorted(names)
