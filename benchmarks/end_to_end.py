@@ -19,6 +19,7 @@ import contextlib
 import ctypes
 import gc
 import io
+import shutil
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from tabulate import tabulate
 
 if not __package__:  # run as a script
@@ -84,13 +86,27 @@ def write_images(root, size, per_class):
                 Image.fromarray(pixels).resize((320, 240), Image.BICUBIC).save(folder / f"{i}.jpg")
 
 
+def write_model(root):
+    """The built-in model as one that has met every word, in a folder of its own: the values of words don't matter here."""
+    source, target = home.PROJECT / "models" / "builtin", root / "model"
+    target.mkdir()
+    shutil.copyfile(source / "open_clip_config.json", target / "open_clip_config.json")
+    state = load_file(source / "open_clip_model.safetensors")
+    table = state["token_embedding.weight"]  # [V, D]
+    unmet = table.eq(0).all(dim=1)
+    table[unmet] = 0.02 * torch.randn(int(unmet.sum()), table.shape[1], generator=torch.Generator().manual_seed(0)).to(
+        table.dtype
+    )
+    save_file(state, target / "open_clip_model.safetensors")
+
+
 class Way:
     """A trainer that computes in one of the three ways.
 
     Args:
         way: one of WAYS.
         method: registered trainer.
-        root: data folder with the images.
+        root: data folder with the images and the model.
         size: Size.
         device: cpu or cuda.
     """
@@ -101,6 +117,7 @@ class Way:
         cfg.merge_from_file(str(home.PROJECT / "configs" / "trainers" / method / "builtin.yaml"))
         cfg.merge_from_list([
             "TRAINER.NAME", method, "DATASET.NAME", "ImageFolder", "DATASET.FOLDER", "noise", "DATASET.ROOT", str(root),
+            "MODEL.BACKBONE.NAME", str(root / "model"),
             "USE_CUDA", device == "cuda", "SEED", 1, "VERBOSE", False, "OUTPUT_DIR", str(root / "run"),
             "TRAINER.MOCOOP.TEMPLATES", str(home.PROJECT / "templates" / f"{size.templates}.txt"),
             "TRAINER.FEATURE_CACHE", ".features" if way == "later" else "", "TRAINER.CACHE_VIEWS", way == "later",
@@ -208,6 +225,7 @@ def main(argv=None):
         size, results[name] = SIZES[name], {}
         with tempfile.TemporaryDirectory() as folder:
             write_images(Path(folder), size, per_class=max(1, 40 // size.classes))
+            write_model(Path(folder))
             for method in (m for m in size.methods if m in args.methods):
                 results[name][method] = measure(method, Path(folder), size, args)
         print_table(name, size, results[name])
