@@ -61,7 +61,8 @@ class ImageFolder(SplitDataset):
             )
         find_parts(path)
         inside = list_class_folders(path)
-        if len(inside) == 1 and not list_images(os.path.join(path, inside[0])) and not cfg.DATASET.NESTED:
+        within = os.path.join(path, inside[0])
+        if len(inside) == 1 and not list_images(within) and list_class_folders(within) and not cfg.DATASET.NESTED:
             raise UserError(
                 f"ImageFolder: {path} holds one folder only, {inside[0]}, with folders in it: set DATASET.FOLDER "
                 f"{os.path.normpath(os.path.join(cfg.DATASET.FOLDER, inside[0]))}"

@@ -19,7 +19,7 @@ def clip(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def methods(clip):
-    templates = inference_time.PROJECT / "templates" / "eurosat.txt"
+    templates = inference_time.home.PROJECT / "templates" / "eurosat.txt"
     return {name: inference_time.Method(name, clip, CLASSES, templates) for name in inference_time.RECIPES}
 
 

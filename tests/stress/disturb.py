@@ -75,9 +75,9 @@ def kill_workers_at(name, number):
 
 def step_too_far(number):
     """Let the optimiser's steps, from this one on, be as long as no setting allows."""
-    import torch
+    from dassl.optim import eager
 
-    original, calls = torch.optim.SGD.step, [0]
+    original, calls = eager.SGD.step, [0]
 
     def step(self, *args, **kwargs):
         calls[0] += 1
@@ -86,7 +86,7 @@ def step_too_far(number):
                 group["lr"] = 1e37
         return original(self, *args, **kwargs)
 
-    torch.optim.SGD.step = step
+    eager.SGD.step = step
 
 
 def clock_jumps(seconds):

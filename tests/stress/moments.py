@@ -47,9 +47,10 @@ class Moments:
         from basics import files
         from dassl.engine import checkpoint
         from dassl.evaluation import Classification
+        from dassl.optim import eager
         from prompting import feature_cache
 
-        self.before(torch.optim.SGD, "step", "step")
+        self.before(eager.SGD, "step", "step")
         self.before(Classification, "process", "test batch")
         self.before(checkpoint.os, "rmdir", "clearing up")
         self.before(checkpoint.os, "unlink", "clearing up")
