@@ -255,7 +255,7 @@ def test_experts_that_no_image_chose_may_be_left_out_where_the_text_loss_is_off(
             _seen.append(plan) or _encode(plan, *args, **more)
         )
         if not leave_out:
-            trainer.features_for = lambda plan, scores, _trainer=trainer: _trainer.expert_features(plan)
+            trainer.features_for = lambda plan, scores, turn, _trainer=trainer: _trainer.expert_features(plan)
         found.append((*step(trainer), encoded[-1].num_tokens))
     (loss, weights, tokens), (other_loss, other, other_tokens) = found
     assert loss == pytest.approx(other_loss, rel=1e-6) and tokens < other_tokens
