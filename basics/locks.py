@@ -33,8 +33,7 @@ class Lock:
     """What ``lock_folder`` returns: ``close()``, or the end of a ``with`` block, gives the lock back."""
 
     def __init__(self, file):
-        self._file = file
-        _held.add(file)
+        self._file = of_this_process(file)
 
     def close(self):
         """Give the lock back."""
@@ -82,13 +81,21 @@ def lock_folder(folder: str | os.PathLike) -> Lock:
     return Lock(file)
 
 
+def of_this_process(file: IO[str]) -> IO[str]:
+    """A file that is locked, or about to be: forks of this process close it at once.
+
+    A lock goes when all processes have closed its file. Data-loading workers are forks, which outlive a killed run: with a
+    copy of their own they would keep the next run waiting.
+    """
+    _held.add(file)
+    return file
+
+
 def _forget_in_child():
     for file in list(_held):
         file.close()
 
 
-# A lock goes when all processes have closed its file. Data-loading workers are forks, which outlive a killed run by
-# seconds: with a copy of their own they would keep the next run from starting.
 os.register_at_fork(after_in_child=_forget_in_child)
 
 

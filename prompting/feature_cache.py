@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from basics import UserError, atomic_path
 from basics.files import remove_parts
 from basics.light import version_in
+from basics.locks import of_this_process
 
 SUFFIX = ".safetensors"
 _ENTRY = re.compile(r"[0-9a-f]{40}\.safetensors")
@@ -121,7 +122,7 @@ class FeatureCache:
             try:
                 folder = self.folder / "locks"
                 folder.mkdir(parents=True, exist_ok=True)
-                file = stack.enter_context(open(folder / path.name[:2], "a"))  # at most 256 of them, never removed
+                file = of_this_process(stack.enter_context(open(folder / path.name[:2], "a")))  # at most 256, never removed
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:

@@ -216,3 +216,31 @@ def test_transforms_are_described_or_refused():
     assert describe(Shift(1, Shift(2))) != describe(Shift(1, Shift(3)))
     for opaque in (abs, lambda x: x, T.Lambda(abs), T.Compose([T.Lambda(abs)]), Shift(lambda x: x), Shift(1, describe)):
         assert describe(opaque) is None
+
+
+def test_loading_workers_of_a_killed_run_do_not_hold_its_lock(tmp_path, log):
+    """A run dies while it computes an entry, and leaves a fork that lives on: the next run doesn't wait for it."""
+    reading, writing = os.pipe()
+
+    def dies_with_the_lock():
+        worker = os.fork()
+        if worker == 0:
+            time.sleep(60)
+            os._exit(0)
+        os.write(writing, str(worker).encode())
+        os._exit(0)
+
+    holder = os.fork()
+    if holder == 0:
+        FeatureCache(tmp_path / "cache", 1.0, lambda line: None).fetch("x", {}, "", dies_with_the_lock)
+        os._exit(1)
+    assert os.waitpid(holder, 0)[1] == 0
+    worker = int(os.read(reading, 20))
+    try:
+        os.kill(worker, 0)  # it lives on
+        FeatureCache(tmp_path / "cache", 1.0, log.append).fetch("x", {}, "", Counter())
+    finally:
+        os.kill(worker, 9)
+        os.close(reading)
+        os.close(writing)
+    assert not any("waiting" in line for line in log)
