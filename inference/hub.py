@@ -167,6 +167,8 @@ def in_words(name: str) -> Iterator[None]:
         raise
     except errors.RepositoryNotFoundError:
         raise UserError(f"{name}: no such repository on the Hub, or it is private and HF_TOKEN has no access to it") from None
+    except errors.LocalEntryNotFoundError:  # what the client makes of a Hub that doesn't answer
+        raise UserError(f"{name}: the Hub can't be reached (is there a network? HF_ENDPOINT names another one)") from None
     except errors.EntryNotFoundError as error:
         raise UserError(f"{name}: not a run that was pushed from here ({_line(error)})") from None
     except errors.LocalTokenNotFoundError:

@@ -77,7 +77,7 @@ def train(
         from reproduce import recipes
         from reproduce.runs import Run as Planned
 
-        recipes.check_method(method)
+        recipes.check_method(method, "method ")
         config = config or recipes.default_cfg(method, dataset, setting, shots)
         words = tuple(str(word) for pair in (settings or {}).items() for word in pair)
         return _made(Planned(SETTINGS[setting], dataset, method, config, seed, shots, opts=words), data, output, fresh)

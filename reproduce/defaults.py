@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from basics import program, write_text
-from dassl.config import CfgNode, get_cfg_default, known
+from dassl.config import get_cfg_default, known
 
 FILE = Path(__file__).with_name("defaults.json")
 
@@ -40,17 +40,7 @@ def read() -> dict[str, Any]:
 
 def extend_cfg(cfg: Any) -> None:
     """Add the methods' keys to a default configuration, without the checks that their declarations have."""
-
-    def add(node, values):
-        for key, value in values.items():
-            if isinstance(value, dict):
-                if key not in node:
-                    node[key] = CfgNode()
-                add(node[key], value)
-            else:
-                node[key] = value
-
-    add(cfg, read()["keys"])
+    known.add_keys(cfg, read()["keys"])
 
 
 def current() -> dict[str, Any]:

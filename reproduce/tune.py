@@ -102,6 +102,7 @@ def search_of(args):
     import train
 
     facts.dataset_file(args.dataset)
+    recipes.check_method(args.method, "METHOD ")
     if args.trials < 1 or args.folds < 1 or args.workers < 1 or not 0 < args.held_out < 1:
         raise UserError("--trials, --folds and --workers must be at least 1, --held-out above 0 and below 1")
     if args.method in recipes.ZEROSHOT_TRAINERS:

@@ -43,7 +43,7 @@ def check_at_once(merge):
     except (OSError, ValueError):
         return
     cfg = get_defaults()
-    _add(cfg, content["keys"])
+    add_keys(cfg, content["keys"], values=False)  # types and ranges stand with the declarations
     try:
         merge(cfg)
         check_values(cfg)
@@ -52,12 +52,12 @@ def check_at_once(merge):
             raise
 
 
-def _add(node, keys):
-    """Add keys that take any value: their types and ranges stand with their declarations."""
+def add_keys(node, keys, values=True):
+    """Add nested {name: default} to a configuration; without ``values`` each key takes any value."""
     for name, value in keys.items():
         if isinstance(value, dict):
             if name not in node:
                 node[name] = CfgNode()
-            _add(node[name], value)
+            add_keys(node[name], value, values)
         else:
-            node[name] = None
+            node[name] = value if values else None

@@ -109,7 +109,7 @@ def test_other_classes(run):
 @pytest.mark.parametrize(
     "call, message",
     [
-        (lambda: mocoop.train("CoOpp", "digits"), "TRAINER=CoOpp: no such method.*CoOp"),
+        (lambda: mocoop.train("CoOpp", "digits"), "method CoOpp: no such method.*CoOp"),
         (lambda: mocoop.train("CoOp", "digit"), "unknown dataset 'digit'.*digits"),
         (lambda: mocoop.train("CoOp", "digits", setting="fewshots"), "did you mean fewshot"),
         (lambda: mocoop.train("CoOp", "digits", shots=0), "shots 0"),

@@ -87,7 +87,9 @@ def test_what_cannot_be_is_one_line(world, call, hub, tmp_path):
     assert "has no weights" in refused("push", world.runs["ZeroshotCLIP"], NAME)
     assert "no weights of epoch 7 to push; there are epochs 1" in refused("push", world.runs["CoOp"], NAME, "--load-epoch", 7)
     assert "HF_TOKEN" in refused("push", world.runs["CoOp"], NAME, HF_TOKEN=None)
-    assert "can't be reached" in refused("push", world.runs["CoOp"], NAME, HF_ENDPOINT="http://127.0.0.1:9")
+    nobody = {"HF_ENDPOINT": "http://127.0.0.1:9"}
+    assert "can't be reached" in refused("push", world.runs["CoOp"], NAME, **nobody)
+    assert "can't be reached" in refused("pull", NAME, tmp_path / "pulled", **nobody)
 
 
 def test_places_of_this_machine_stay_here(world):

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from tests.trainers.test_trainers import METHODS, learned
+from tests.trainers.test_trainers import METHODS, interrupted, learned
 
 OPTIONS = {
     "PromptSRC": ("TRAINER.PROMPTSRC.GPA_MEAN", 2, "TRAINER.PROMPTSRC.GPA_STD", 1),  # every epoch weighs
@@ -32,16 +32,7 @@ def test_an_interrupted_run_ends_as_one_that_was_not(method, stop, make_trainer,
     whole = make("whole")
     whole.train()
     half = make("half")
-    before_epoch = half.before_epoch
-
-    def interrupt():
-        if half.epoch == stop:
-            raise KeyboardInterrupt
-        before_epoch()
-
-    half.before_epoch = interrupt
-    with pytest.raises(KeyboardInterrupt):
-        half.train()
+    interrupted(half, stop)
     again = make("half")
     again.train()
     assert again.start_epoch == stop

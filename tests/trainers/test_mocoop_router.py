@@ -12,7 +12,7 @@ from dassl.data import set_loader_epoch
 from dassl.utils import load_checkpoint
 from inference import Predictor
 from tests.trainers.test_mocoop_losses import B, E, G, cosine, softmax
-from tests.trainers.test_trainers import learned, step
+from tests.trainers.test_trainers import interrupted, learned, step
 from trainers.mocoop import losses as L
 from trainers.mocoop.parts import MixtureLearner
 
@@ -118,16 +118,7 @@ def test_a_run_with_all_switches(make_trainer, tmp_path):
     make = lambda out: make_trainer("MoCoOp", "vit_b16", *ALL, out=out)  # noqa: E731
     whole, half = make("whole"), make("half")
     whole.train()
-    before_epoch = half.before_epoch
-
-    def interrupt():
-        if half.epoch == 2:
-            raise KeyboardInterrupt
-        before_epoch()
-
-    half.before_epoch = interrupt
-    with pytest.raises(KeyboardInterrupt):
-        half.train()
+    interrupted(half, 2)
     again = make("half")
     again.mean_group_cosines = lambda: pytest.fail("a resumed run has the centre of its checkpoint")
     again.train()

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from basics import UserError
-from tests.trainers.test_trainers import learned
+from tests.trainers.test_trainers import interrupted, learned
 
 O = "TRAINER.MOCOOP."  # noqa: E741
 BASE = (O + "TEMPLATES", "templates/eurosat.txt", "DATASET.SUBSAMPLE_CLASSES", "base", O + "ROUTER_LOSS", "none")
@@ -61,16 +61,7 @@ def test_an_interrupted_run_keeps_its_turns(make_trainer):
     options = (*BASE, O + "TEXT_EXPERTS", 2, "OPTIM.MAX_EPOCH", 3, "TRAIN.CHECKPOINT_FREQ", 1)
     whole, half = (make_trainer("MoCoOp", "vit_b16", *options, out=out) for out in ("whole", "half"))
     whole.train()
-    before_epoch = half.before_epoch
-
-    def interrupt():
-        if half.epoch == 1:
-            raise KeyboardInterrupt
-        before_epoch()
-
-    half.before_epoch = interrupt
-    with pytest.raises(KeyboardInterrupt):
-        half.train()
+    interrupted(half, 1)
     again = make_trainer("MoCoOp", "vit_b16", *options, out="half")
     again.train()
     straight, resumed = learned(whole), learned(again)

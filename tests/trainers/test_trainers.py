@@ -27,6 +27,20 @@ METHODS = {
 PUBLISHED = Path(__file__).parents[1] / "golden" / "published"
 
 
+def interrupted(trainer, epoch):
+    """Train until this epoch, counted from 0, is about to begin: there Ctrl-C ends it."""
+    before_epoch = trainer.before_epoch
+
+    def stop():
+        if trainer.epoch == epoch:
+            raise KeyboardInterrupt
+        before_epoch()
+
+    trainer.before_epoch = stop
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+
+
 def learned(trainer):
     return {k: v.clone() for k, v in trainer.learner.state_dict().items()} if trainer.learner is not None else {}
 
