@@ -245,9 +245,7 @@ def run(args):
         known.check_at_once(lambda cfg: merge(cfg, args))
     if sys.stderr.isatty() and "torch" not in sys.modules and is_first():
         print("starting", file=sys.stderr, flush=True)  # a sign of life: importing PyTorch takes seconds
-    with importing():
-        import datasets.fewshot  # noqa: F401  registers the datasets, too
-        import trainers  # noqa: F401
+    import_methods()
     cfg = setup_cfg(args)
     from dassl.engine import launch
     from dassl.utils import parallel
@@ -259,6 +257,13 @@ def run(args):
             launch.check_run_folder(cfg, args.eval_only, args.fresh)
         run_locked(args, cfg)
     parallel.finish()
+
+
+def import_methods():
+    """Import PyTorch, and register data sets and methods."""
+    with importing():
+        import datasets.fewshot  # noqa: F401  registers the datasets, too
+        import trainers  # noqa: F401
 
 
 def show_keys(word):

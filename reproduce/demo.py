@@ -1,4 +1,4 @@
-"""The job of `make demo`: base-to-new on built-in sets, every run a process, one table in the end."""
+"""The job of `make demo`: base-to-new on built-in sets, every run a process (see ``reproduce.warm``), one table in the end."""
 
 import concurrent.futures
 import statistics
@@ -8,11 +8,12 @@ import time
 from tabulate import tabulate
 
 from reproduce import facts, recipes
-from reproduce.processes import Background, available_cores
+from reproduce.processes import available_cores
 from reproduce.recorded import check_same_settings
 from reproduce.results import harmonic_mean
 from reproduce.runs import Run
 from reproduce.single import data_folder, output_folder
+from reproduce.warm import starter
 
 DATASETS = ["letters", "digits"]
 METHODS = ["ZeroshotCLIP", "CoOp", "MoCoOp"]
@@ -96,7 +97,7 @@ class Progress:
 
 def make_all(found, data, out, jobs):
     """Make all chains, `jobs` at a time; returns (all finished, number of reused runs)."""
-    processes = Background(max(1, available_cores() // jobs))
+    processes = starter(max(1, available_cores() // jobs))
     progress = Progress(sum(map(len, found)), data, out, processes)
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
         try:

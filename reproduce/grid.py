@@ -1,25 +1,24 @@
-"""Jobs on Ray: one process a run, several at a time, on this machine or a cluster; finished ones are not repeated.
+"""Jobs on Ray: a process for each run (``reproduce.warm``), on this machine or a cluster; finished ones are not repeated.
 
 Ray schedules, waits for what a job needs, and retries what died with its worker or node. A killed driver's state
 is on disk: the next call finds finished runs by their results.json and resumes the others from their checkpoints.
 """
 
 import contextlib
-import ctypes
 import logging
 import os
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
 
 from basics import UserError, home
 from basics.program import EXIT_USER_ERROR, Terminated, on_sigterm
-from reproduce.processes import available_cores, exit_status
+from reproduce.processes import available_cores
 from reproduce.progress import Progress
 from reproduce.recorded import check_same_settings, make_room
 from reproduce.runs import Run
+from reproduce.warm import starter
 
 OBJECT_STORE = 80 * 2**20  # bytes; outcomes are small, and a container's /dev/shm often has 64 MiB
 POLL = 1.0  # seconds between looks at what started
@@ -119,12 +118,6 @@ def check_fits(ray, cpus, gpus):
         )
 
 
-def die_with_parent():
-    """In a child process on Linux: end when the worker that started it ends, however it ends."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-
-
 def perform(job, index, data, out, cpus, cache_features, folder, board, needs=None):
     """One job, in a Ray worker, started in ``folder``. needs: Outcome of the job that this one builds on."""
     if needs is not None and needs.word in ("failed", "skipped"):
@@ -136,21 +129,10 @@ def perform(job, index, data, out, cpus, cache_features, folder, board, needs=No
     directory = job.directory(out)
     directory.mkdir(parents=True, exist_ok=True)
     command = job.command(data, out, cache_features) if isinstance(job, Run) else job.command(data, out)
-    environment = dict(os.environ, OMP_NUM_THREADS=str(max(1, int(cpus))), PYTHONUNBUFFERED="1")
-    process = subprocess.run(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        cwd=folder,
-        env=environment,
-        preexec_fn=die_with_parent,
-    )
-    status = exit_status(process.returncode)
+    status, output = starter(max(1, int(cpus)), folder, PYTHONUNBUFFERED="1").run(command)
     if status == 0 and job.result(out) is not None:
         return Outcome("done", time.monotonic() - started)
-    text = f"exit status {status}, {directory}\n{process.stdout}"
+    text = f"exit status {status}, {directory}\n{output}"
     if status == EXIT_USER_ERROR:  # which a retry doesn't mend
         return Outcome("failed", time.monotonic() - started, text)
     raise Died(job.label, status, text)

@@ -37,10 +37,14 @@ def foreground(command):
 
 
 class Background:
-    """Processes of several threads, that can all be stopped at once."""
+    """Processes that can all be stopped at once.
 
-    def __init__(self, threads_each):
-        self.environment = dict(os.environ, OMP_NUM_THREADS=str(threads_each))
+    Args:
+        environment, folder: of all of them.
+    """
+
+    def __init__(self, environment, folder):
+        self.environment, self.folder = environment, folder
         self.lock = threading.Lock()
         self.live = set()
         self.stopped = False
@@ -51,7 +55,13 @@ class Background:
             if self.stopped:
                 return exit_status(-signal.SIGTERM), ""
             process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=self.environment
+                command,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                env=self.environment,
+                cwd=self.folder,
             )
             self.live.add(process)
         output, _ = process.communicate()
@@ -65,6 +75,9 @@ class Background:
             self.stopped = True
             for process in self.live:
                 process.terminate()
+
+    def close(self):
+        """Let go of what is kept for later commands: nothing."""
 
 
 def available_cores():

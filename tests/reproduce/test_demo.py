@@ -1,6 +1,7 @@
 """The demo's job with train.py replaced by a function that writes results: order, reuse, failure, table."""
 
 import json
+import os
 import pathlib
 import signal
 import sys
@@ -8,7 +9,7 @@ import threading
 
 import pytest
 
-from reproduce import demo, processes
+from reproduce import demo, processes, warm
 from reproduce.__main__ import main
 
 ACCURACY = {"base": 80.0, "new": 60.0}
@@ -35,6 +36,7 @@ def fake_training(monkeypatch, tmp_path):
         return 0, ""
 
     monkeypatch.setattr(processes.Background, "run", run)
+    monkeypatch.setattr(warm.Warm, "run", run)
     monkeypatch.setenv("OUT", str(tmp_path / "out"))
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     return commands, broken
@@ -86,7 +88,7 @@ def test_unknown_method_is_an_error_before_anything_runs(fake_training, capsys):
 
 
 def test_background_processes_end_when_stopped():
-    background = processes.Background(1)
+    background = processes.Background(dict(os.environ), ".")
     ends = []
     command = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"]
     thread = threading.Thread(target=lambda: ends.append(background.run(command)))

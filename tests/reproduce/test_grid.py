@@ -26,7 +26,7 @@ def steps(folder):
 
 
 def pids(job):
-    """[(process, its Ray worker)] of all tries of a job."""
+    """[(process, the one that started it for a Ray worker)] of all tries of a job."""
     return [tuple(map(int, line.split())) for line in (job / "pids").read_text().split("\n") if line]
 
 
@@ -45,14 +45,17 @@ def alive(pid):
         return False
 
 
+def parent(pid):
+    return int(pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def siblings(pid, name):
     """Processes of this name that have the same parent."""
-    parent = lambda folder: (folder / "stat").read_text().rpartition(")")[2].split()[1]  # noqa: E731
     found = []
     for folder in pathlib.Path("/proc").glob("[0-9]*"):
         try:
             named = (folder / "cmdline").read_bytes().startswith(name)
-            if named and parent(folder) == parent(pathlib.Path(f"/proc/{pid}")):
+            if named and parent(folder.name) == parent(pid):
                 found.append(int(folder.name))
         except OSError:
             pass  # has ended
@@ -106,7 +109,7 @@ def test_killed_driver_and_killed_worker_lose_and_repeat_nothing(tmp_path):
     second = driver(tmp_path)
     job = tmp_path / "train2"
     wait_for(lambda: before.get("train2", 0) + 2 <= steps(tmp_path).get("train2", 0))
-    worker = pids(job)[-1][1]  # the Ray worker that runs it
+    worker = parent(pids(job)[-1][1])  # the Ray worker that has it run
     (board,) = siblings(worker, b"ray::Board")  # the actor that knows what has started; Ray kills such, too
     os.kill(board, signal.SIGKILL)
     os.kill(worker, signal.SIGKILL)

@@ -1,0 +1,165 @@
+"""The process that ``reproduce.warm`` starts: it imports what train.py needs once, and forks itself for each run.
+
+    python -m reproduce.warm_process SOCKET FOLDER
+
+It reads commands from a socket and starts each in FOLDER. A run is a fork that was made after the imports and before anything
+else: no thread of PyTorch's, no random number drawn, no CUDA. It has what a process of its own would have once it has imported
+the same modules, and what it changes goes with it. A command that isn't train.py's, and one whose modules have changed on disk
+since they were imported, replaces its fork by a process of its own (``exec``). Linux only.
+"""
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import socket
+import sys
+import time
+
+from basics import home
+from reproduce.processes import exit_status, python
+
+LONGEST = 1 << 17  # bytes of a message
+END_ALL = "end all"  # in the place of a command
+PR_SET_PDEATHSIG = 1
+
+
+def main():
+    """Serve; in a fork, do the command and end with its status."""
+    server = Server(socket.socket(fileno=int(sys.argv[1])), sys.argv[2])
+    words = server.serve()
+    import train
+
+    sys.exit(train.program(words))
+
+
+class Server:
+    """Attributes: children, {process: socket that is told its exit status}; said, what importing printed."""
+
+    def __init__(self, control, folder):
+        self.control, self.folder = control, folder
+        self.children = {}
+        self.said, self.files = b"", None
+        self.libc = ctypes.CDLL(None)
+
+    def serve(self):
+        """Fork for each command until the caller has ended. Returns in forks that train.py is to run in: its arguments."""
+        interrupts = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the runs and for the caller
+        signal.signal(signal.SIGCHLD, lambda *_: self.reap())
+        while True:
+            message, descriptors, *_ = socket.recv_fds(self.control, LONGEST, 2)
+            if not message:
+                os._exit(0)  # and the kernel ends all forks
+            command = json.loads(message)
+            if command == END_ALL:
+                self.end_all()
+                continue
+            warm = command[: len(python("train"))] == python("train") and self.is_warm()
+            parent = os.getpid()
+            with children_wait():
+                child = os.fork()
+                if child:
+                    self.children[child] = socket.socket(fileno=descriptors[1])
+                    os.close(descriptors[0])
+                    continue
+                self.libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+                if os.getppid() != parent:
+                    os._exit(1)
+                self.become_run(*descriptors, interrupts)
+            if warm:
+                os.write(1, self.said)
+                return command[len(python("train")) :]
+            os.execv(command[0], command)
+
+    def become_run(self, output, status, interrupts):
+        """In a fork: streams, files, signals and folder as a process has them that was started by itself."""
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        for descriptor in (output, status):
+            os.close(descriptor)
+        for other in (self.control, *self.children.values()):
+            other.close()
+        self.children = {}
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, interrupts)
+        os.chdir(self.folder)
+
+    def is_warm(self):
+        """Import what train.py needs, unless that has been done; whether it is there as it is on disk."""
+        if self.files is None:
+            began, self.files = time.time_ns(), {}
+            try:
+                with caught_output() as output:
+                    import train
+
+                    train.import_methods()
+            except (Exception, SystemExit):
+                return False  # a process of its own says what is wrong
+            self.said = b"".join(output)
+            files = stamps(getattr(module, "__file__", None) for module in list(sys.modules.values()))
+            if all(changed < began for changed, *_ in files.values()) and not sys.modules["torch"].cuda.is_initialized():
+                self.files = {**files, **stamps(looked_through())}
+        return bool(self.files) and self.files == {**stamps(self.files), **stamps(looked_through())}
+
+    def reap(self):
+        """Tell the exit status of forks that have ended."""
+        for child in list(self.children):
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                with self.children.pop(child) as caller, contextlib.suppress(OSError):  # it may have ended, too
+                    caller.send(str(exit_status(os.waitstatus_to_exitcode(status))).encode())
+
+    def end_all(self):
+        """SIGTERM to all forks."""
+        with children_wait():
+            for child in self.children:
+                os.kill(child, signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def children_wait():
+    """A block in which the ends of children aren't noticed; they are after it."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+@contextlib.contextmanager
+def caught_output():
+    """Yields a list, in which after the block stands what it wrote to standard output and error, as bytes."""
+    kept, output = (os.dup(1), os.dup(2)), []
+    with open(os.memfd_create("output"), "w+b") as file:
+        for number in (1, 2):
+            os.dup2(file.fileno(), number)
+        try:
+            yield output
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for number, descriptor in enumerate(kept, 1):
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+            file.seek(0)
+            output.append(file.read())
+
+
+def looked_through():
+    """Files in which modules are looked for: a new one may be a method."""
+    return [str(path) for folder in ("trainers", "datasets", "foreign") for path in home.listed(folder, "*.py")]
+
+
+def stamps(files):
+    """{file: what changes when it is written to} of those that exist."""
+    found = {}
+    for file in {*files} - {None}:
+        with contextlib.suppress(OSError):
+            status = os.stat(file)
+            found[file] = status.st_mtime_ns, status.st_size, status.st_ino
+    return found
+
+
+if __name__ == "__main__":
+    main()
