@@ -147,6 +147,10 @@ def run(args):
 
 def labels_of(args, found, results, chosen):
     """The class that each image's folder names, or None; says which folders name none though others do."""
+    if (results["config"].get("DATASET") or {}).get("MULTI_LABEL"):
+        if args.report:
+            raise UserError("--report: images of this run have several labels, and folders of classes name one")
+        return [None] * len(found.images)
     names = gathering.folder_names(results, chosen or results["classnames"], gathering.dataset_of(results))
     labels = gathering.truths(found, names)
     if any(labels):

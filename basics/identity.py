@@ -41,7 +41,7 @@ FILES = ("MODEL.INIT_WEIGHTS", "TRAINER.MOCOOP.TEMPLATES")  # of those: paths of
 EPOCHS = "OPTIM.MAX_EPOCH"
 LATER = {  # a setting of old: {settings that came later beside it: their only value until then}
     "INPUT.SIZE": {"INPUT.RESIZE_MODE": "shortest", "DATASET.HELD_OUT": 0},
-    "DATASET.NAME": {"DATASET.TEMPLATE": "", "DATASET.NESTED": False},
+    "DATASET.NAME": {"DATASET.TEMPLATE": "", "DATASET.NESTED": False, "DATASET.MULTI_LABEL": False},
     "TRAINER.MOCOOP.TOP_K": {
         "TRAINER.MOCOOP.ROUTER_TAU": 1, "TRAINER.MOCOOP.ROUTER_CENTRE": False, "TRAINER.MOCOOP.ROUTER_HIDDEN": 0,
         "TRAINER.MOCOOP.BALANCE_LOSS": "none", "TRAINER.MOCOOP.TEXT_EXPERTS": 0,

@@ -63,6 +63,8 @@ def _head_of(predictor):
     if not hasattr(trainer, "exported_head"):
         name = predictor.results.get("trainer")
         raise UserError(f"export: {name} is another project's trainer, which doesn't say what it computes")
+    if predictor.threshold is not None:
+        raise UserError("export: a run whose images have several labels (DATASET.MULTI_LABEL) can't be exported")
     head = trainer.exported_head()
     images = _noise(predictor, 3, seed=2)
     with torch.no_grad():

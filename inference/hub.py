@@ -23,6 +23,7 @@ from basics import UserError, home, program, read_json, write_json, write_text
 from basics.hashes import file_hash
 from basics.identity import FILES
 from basics.program import EXIT_STATUSES, Parser
+from basics.scores import main_score
 
 from .run import read_run
 
@@ -142,14 +143,14 @@ def without_places(results: dict[str, Any]) -> dict[str, Any]:
 
 def card(results: dict[str, Any], name: str) -> str:
     """The repository's page: what the run is, and how it is used."""
-    accuracy = (results.get("metrics") or {}).get("accuracy")
-    score = f"{accuracy:.2f} % on the {results.get('split', 'test')} images" if isinstance(accuracy, float) else "not recorded"
+    word, value = main_score(results.get("metrics") or {}) or ("accuracy", None)
+    score = f"{value:.2f} % on the {results.get('split', 'test')} images" if isinstance(value, float) else "not recorded"
     lines = [
         "---", "library_name: mocoop", "tags: [clip, prompt-learning]", "---", "",
         f"# {results['trainer']} on {results['dataset']}", "",
         f"- backbone: {results.get('backbone')}", f"- classes: {len(results['classnames'])} ({results.get('subsample_classes')})",
         f"- images a class: {results.get('shots')}, seed {results.get('seed')}, epochs {results.get('epochs')}",
-        f"- accuracy: {score}", f"- code: {(results.get('code') or {}).get('commit') or 'unknown commit'}", "",
+        f"- {word}: {score}", f"- code: {(results.get('code') or {}).get('commit') or 'unknown commit'}", "",
         "`results.json` has all settings, versions and hashes.", "",
         f"    mocoop hub pull {name} run", "    mocoop predict --model-dir run photos/ --output table.csv", "",
     ]  # fmt: skip

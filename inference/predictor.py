@@ -45,6 +45,7 @@ class Predictor:
         results: the run's results.json.
         classnames: [C] names.
         trainer: the trainer, weights loaded, in evaluation mode.
+        threshold: where images have several labels, the probability from which one counts (TEST.LABEL_THRESHOLD); else None.
 
     Raises:
         UserError: not a finished run, no or unfitting weights, a class list that the method can't use.
@@ -69,6 +70,9 @@ class Predictor:
             self._check_weights()
             self.trainer.load_model(str(run), epoch)
             self.transform = build_transform(self.trainer.cfg, is_train=False)
+        self.threshold = cfg.TEST.LABEL_THRESHOLD if cfg.DATASET.MULTI_LABEL else None
+        if self.threshold is not None and not self.trainer.get_model_names():  # nothing is learned, so no checkpoint has it
+            self.trainer.label_bias = self.results["multi_label"]["bias"]
         self.trainer.set_model_mode("eval")
         self.batch_size, self.upright = cfg.DATALOADER.TEST.BATCH_SIZE, turns_photos(cfg)
 
@@ -110,7 +114,8 @@ class Predictor:
 
         Returns:
             One dict an image: ``image``, its path (of an image in memory: its place in the list); ``classes``, the ``top``
-            likeliest, each ``{"name", "probability"}`` (a share of 1, over all classes); and what the method says of it, see
+            likeliest, each ``{"name", "probability"}`` (a share of 1, over all classes; where images have several labels, each
+            class has its own, and ``labels`` names those from ``threshold`` on); and what the method says of it, see
             its ``explained``: MoCoOp's ``experts``.
 
         Raises:
@@ -164,13 +169,17 @@ class Predictor:
 
     def described(self, batch: Batch, top: int = 5) -> list[dict[str, Any]]:
         """One dict for each image of a batch, as of a call."""
-        shares = batch.logits.softmax(dim=-1)  # [B, C]
+        several = self.threshold is not None
+        shares = batch.logits.sigmoid() if several else batch.logits.softmax(dim=-1)  # [B, C]
         probability, label = shares.topk(min(top, len(self.classnames)), dim=-1)  # [B, top]
         names = [position if in_memory(image) else image for image, position in zip(batch.images, batch.positions)]
-        return [
+        found = [
             {"image": name, "classes": [{"name": self.classnames[c], "probability": p} for p, c in zip(ps, cs)], **said}
             for name, ps, cs, said in zip(names, probability.tolist(), label.tolist(), batch.said, strict=True)
         ]
+        for described, own in zip(found, shares.tolist() if several else ()):
+            described["labels"] = [name for name, share in zip(self.classnames, own) if share >= self.threshold]
+        return found
 
 
 def check_paths(paths: Sequence[str]) -> None:
@@ -205,6 +214,8 @@ def as_text(prediction: dict[str, Any]) -> str:
     """One prediction as lines for a terminal: classes by probability, then experts by weight."""
     lines = [str(prediction["image"])]
     lines += [f"  {per_cent(c['probability'])} %  {c['name']}" for c in prediction["classes"]]
+    if "labels" in prediction:
+        lines.append(f"  labels: {', '.join(prediction['labels']) or 'none'}")
     experts = prediction.get("experts")
     if experts:
         chosen = sum(e["chosen"] for e in experts)

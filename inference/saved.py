@@ -13,7 +13,8 @@ from .run import read_run
 
 @dataclass(frozen=True)
 class Saved:
-    """logits: [N, C] float32 array; labels: [N]; images: [N] paths below DATASET.ROOT; classnames: [C]; split: test or val."""
+    """logits: [N, C] float32 array; labels: [N] (where images have several, [N, C] of 0 and 1); images: [N] paths below
+    DATASET.ROOT; classnames: [C]; split: test or val."""
 
     logits: Any
     labels: Any
@@ -44,7 +45,11 @@ def read_predictions(run: str | Path) -> Saved:
         images, classnames = json.loads(about["images"]), json.loads(about["classnames"])
     except (SafetensorError, KeyError, ValueError) as e:
         raise DamagedFileError(f"{path}: damaged, or not written by --save-predictions ({e})") from e
-    if about.get("format") != FORMAT or logits.shape != (len(images), len(classnames)) or labels.shape != (len(images),):
+    if (
+        about.get("format") != FORMAT
+        or logits.shape != (len(images), len(classnames))
+        or labels.shape not in ((len(images),), logits.shape)
+    ):
         raise DamagedFileError(f"{path}: not in the form that --save-predictions writes ({FORMAT})")
     if about.get("fingerprint") != results.get("fingerprint"):
         raise UserError(f"{path} is of another run than results.json beside it; run train.py with --save-predictions again")

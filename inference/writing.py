@@ -43,16 +43,19 @@ def write_predictions(
 
 
 def _rows(predictions: list[dict[str, Any]], unreadable: list[tuple[str, str]]) -> list[list[Any]]:
-    """image, class, probability; truth and correct where some are known; the other classes; error where there are some."""
+    """image, labels where there may be several, class, probability; truth and correct where some are known; the other classes;
+    error where there are some."""
     most = max((len(p["classes"]) for p in predictions), default=1)
     judged = any("truth" in p for p in predictions)
-    header = ["image", "class", "probability", *(["truth", "correct"] if judged else [])]
+    several = any("labels" in p for p in predictions)
+    header = ["image", *(["labels"] if several else []), "class", "probability", *(["truth", "correct"] if judged else [])]
     header += [f"{what}_{n}" for n in range(2, most + 1) for what in ("class", "probability")]
     rows: list[list[Any]] = [header + ["error"] * bool(unreadable)]
     for p in predictions:
         first, *others = [[c["name"], round(c["probability"], 6)] for c in p["classes"]]
         truth = [p.get("truth"), {True: "yes", False: "no"}.get(p.get("correct"))] if judged else []  # type: ignore[arg-type]
-        rows.append([p["image"], *first, *truth, *sum(others, []), *([None] if unreadable else [])])
+        labels = ["; ".join(p["labels"])] if several else []
+        rows.append([p["image"], *labels, *first, *truth, *sum(others, []), *([None] if unreadable else [])])
     rows += [[path, *[None] * (len(header) - 1), message] for path, message in unreadable]
     return rows
 

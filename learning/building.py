@@ -59,6 +59,7 @@ class Building:
 
     def register_learner(self):
         """Give the learner an optimiser and a schedule, and the engine all three; replaces an earlier learner."""
+        self.add_label_bias()
         self.learner.to(self.device)
         self.check_image_side()
         self.optim = build_optimizer(self.learner, self.cfg.OPTIM, param_groups=self.param_groups())

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from basics import UserError, kept
 from basics.files import relative_to
-from dassl.data import DatasetWrapper, SampleIndex, SharedBatchSampler, sampler_of, set_loader_epoch
+from dassl.data import DatasetWrapper, SampleIndex, SharedBatchSampler, sampler_of, set_loader_epoch, target_of
 from dassl.utils import READER, parallel
 from prompting.feature_cache import FeatureCache, arithmetic, describe, files_stamp, megabytes, module_hash, weight_marks
 
@@ -185,7 +185,7 @@ class FeatureBatches:
         features = self.owner.fetch(self.loader, plan, self.views)
         for indices, part in zip(plan, features.split([len(batch) for batch in plan])):
             items = [(int(i), source[i]) for i in indices]
-            rows = [{"label": d.label, "domain": d.domain, "impath": d.impath, "index": i} for i, d in items]
+            rows = [{"label": target_of(d), "domain": d.domain, "impath": d.impath, "index": i} for i, d in items]
             yield {**default_collate(rows), "img": part}
 
 

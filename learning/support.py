@@ -36,7 +36,7 @@ def support_views(trainer, views):
         rows = [_rows_of(trainer, batch) for batch in loader]
         features, targets, numbers = (torch.cat(part) for part in zip(*rows, strict=True))
         found = features.new_zeros(views, len(source), features.shape[1]) if found is None else found
-        labels = targets.new_zeros(len(source)) if labels is None else labels
+        labels = targets.new_zeros(len(source), *targets.shape[1:]) if labels is None else labels
         found[view, numbers], labels[numbers] = features, targets
     return found, labels
 
@@ -62,25 +62,29 @@ class RawFeatures:
         return whole_numbers(images if images.dim() == 2 else self.clip.encode_image(images, raw=True))
 
 
+@torch.no_grad()
+def features_of(trainer, loader):
+    """What a trainer's ``encode_image`` gives, [n, E], and labels [n] of a loader's images."""
+    rows = []
+    for batch in trainer.image_features.batches(loader):
+        images, labels = trainer.parse_batch_test(batch)
+        rows.append((trainer.batch_features(images), labels))
+    features, labels = (torch.cat(part) for part in zip(*rows, strict=True))
+    check_finite(features, "the image features")
+    return features, labels
+
+
+def loader_of(trainer, items, tfm=None):
+    """A trainer's loader of Datums through the test transform, or another one."""
+    cfg = trainer.cfg
+    tfm, size = tfm or build_transform(cfg, is_train=False), cfg.DATALOADER.TEST.BATCH_SIZE
+    return build_data_loader(cfg, data_source=items, batch_size=size, tfm=tfm, is_train=False, share=True)
+
+
 class SplitFeatures:
     """Part of methods that take the features of all images of a split at once, before PromptTrainer among a class's bases."""
 
-    @torch.no_grad()
-    def features_of(self, loader):
-        """What ``encode_image`` gives, [n, E], and labels [n] of a loader's images."""
-        rows = []
-        for batch in self.image_features.batches(loader):
-            images, labels = self.parse_batch_test(batch)
-            rows.append((self.batch_features(images), labels))
-        features, labels = (torch.cat(part) for part in zip(*rows, strict=True))
-        check_finite(features, "the image features")
-        return features, labels
-
-    def loader_of(self, items, tfm=None):
-        """A loader of Datums through the test transform, or another one."""
-        cfg = self.cfg
-        tfm, size = tfm or build_transform(cfg, is_train=False), cfg.DATALOADER.TEST.BATCH_SIZE
-        return build_data_loader(cfg, data_source=items, batch_size=size, tfm=tfm, is_train=False, share=True)
+    features_of, loader_of = features_of, loader_of
 
 
 class FrozenFeatures(SplitFeatures, RawFeatures):

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from basics import UserError
@@ -24,10 +23,11 @@ from .kept_features import KeepsFeatures, cache_folder
 from .keys import check_context
 from .prediction import Prediction
 from .preprocessing import settled
+from .several_labels import SeveralLabels
 from .text_side import TextSide
 
 
-class PromptTrainer(TextSide, ImageSide, KeepsFeatures, Prediction, Building, Checkpoints, TrainerX):
+class PromptTrainer(SeveralLabels, TextSide, ImageSide, KeepsFeatures, Prediction, Building, Checkpoints, TrainerX):
     """Base of all methods: a frozen CLIP and a learner, registered as ``prompt_learner`` (the published name).
 
     Subclasses give ``section``, the name of their part of ``cfg.TRAINER``, whose ``PREC`` is the precision. Shapes: B images,
@@ -37,6 +37,7 @@ class PromptTrainer(TextSide, ImageSide, KeepsFeatures, Prediction, Building, Ch
     section = "COOP"
     names_classes = True  # in prompts
     gives_logits = True
+    takes_several_labels = True  # where images have several; a class with a loss of its own says so again
     own_start = ""  # words that a context starts from whatever CTX_INIT says
     model_name = "prompt_learner"  # of the learner's folder in a run
     rate_changes_by_step = False  # the schedule counts steps, not epochs
@@ -89,9 +90,12 @@ class PromptTrainer(TextSide, ImageSide, KeepsFeatures, Prediction, Building, Ch
     def loss(
         self, image_features: torch.Tensor, labels: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
-        """Loss of a batch: what ``encode_image`` gives [B, ...], labels [B] -> (loss, logits [B, C], {name: value to log})."""
+        """Loss of a batch: what ``encode_image`` gives [B, ...], labels [B] -> (loss, logits [B, C], {name: value to log}).
+
+        ``class_loss`` is cross-entropy; where images have several labels ([B, C]) it is binary cross-entropy.
+        """
         logits = self.logits(image_features, self.text_features())
-        return F.cross_entropy(logits, labels), logits, {}
+        return self.class_loss(logits, labels), logits, {}
 
     def prepare(self) -> Any:
         """What a whole evaluation needs and no image changes; handed to ``logits`` with every batch."""
@@ -112,7 +116,8 @@ class PromptTrainer(TextSide, ImageSide, KeepsFeatures, Prediction, Building, Ch
         self.backward_and_update(loss, parts)
         if self.rate_changes_by_step or self.batch_idx + 1 == self.num_batches:
             self.update_lr()
-        return {"loss": loss.item(), **{k: v.item() for k, v in parts.items()}, "acc": compute_accuracy(logits, labels)[0].item()}
+        right = {"acc": compute_accuracy(logits, labels)[0].item()} if labels.dim() == 1 else {}
+        return {"loss": loss.item(), **{k: v.item() for k, v in parts.items()}, **right}
 
     def backward_and_update(self, loss, parts):
         """One optimiser step, through the loss scaler where products are in fp16. ``parts``: the third that ``loss`` gave."""
@@ -132,7 +137,7 @@ class PromptTrainer(TextSide, ImageSide, KeepsFeatures, Prediction, Building, Ch
     @torch.no_grad()
     def model_inference(self, images: torch.Tensor) -> torch.Tensor:
         """Evaluation's step: images [b, 3, R, R], or kept features [b, E], of this process -> logits [B, C] of all."""
-        return self.logits(self.batch_features(images), self.prepared())
+        return self.class_scores(self.batch_features(images))
 
     def prepared(self):
         """What ``prepare`` gave, computed once an evaluation."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from basics import UserError, nearest
+from basics.scores import main_score
 
 from .surroundings import undisturbed
 
@@ -34,8 +35,19 @@ class Run:
 
     @property
     def accuracy(self) -> float:
-        """Of the test images, in per cent."""
-        return self.results["metrics"]["accuracy"]
+        """Of the test images, in per cent. UserError where they have several labels: ``mAP`` then."""
+        return self._metric("accuracy")
+
+    @property
+    def mAP(self) -> float:  # noqa: N802  (its name everywhere)
+        """Mean average precision of the test images in per cent. UserError where they have one label."""
+        return self._metric("mAP")
+
+    def _metric(self, name):
+        if name not in self.results["metrics"]:
+            there = main_score(self.results["metrics"])
+            raise UserError(f"{self.folder}: the run has no {name}" + (f"; it has {there[0]}" if there else ""))
+        return self.results["metrics"][name]
 
 
 def train(

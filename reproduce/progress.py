@@ -4,6 +4,8 @@ import statistics
 import sys
 import time
 
+from basics.scores import main_score
+
 LOG_TAIL = 15  # lines of a failed run that are shown
 ALWAYS = 60  # seconds between counting lines where there is no terminal
 
@@ -67,7 +69,8 @@ class Progress:
             self.spent.setdefault(self.kind(job), []).append(outcome.seconds)
         if outcome.word in ("done", "reused"):
             result = job.result(self.out) or {}
-            score = f": {result['metrics']['accuracy']:.1f}%" if "metrics" in result else ""
+            found = main_score(result.get("metrics") or {})
+            score = (f": {found[1]:.1f}%" + (f" {found[0]}" if found[0] != "accuracy" else "")) if found else ""
             self.line(outcome.word, job, score + (f" in {duration(outcome.seconds)}" if outcome.word == "done" else ""))
         elif outcome.word == "failed":
             head, _, output = outcome.text.partition("\n")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from basics import UserError
 from basics.identity import FILES, deciding, describe, differences, flatten
+from basics.scores import main_score
 from reproduce import defaults
 from reproduce.runs import Run, read_result
 
@@ -90,7 +91,8 @@ class Source:
 
     @property
     def accuracy(self):
-        return self.result["metrics"]["accuracy"]
+        """Where images have several labels, mAP."""
+        return main_score(self.result["metrics"])[1]
 
     @property
     def notes(self):
@@ -142,7 +144,7 @@ def provenance(source):
     libraries = {name: version for name, version in versions.items() if name != "commit" and version}
     return {
         "run": source.run.label,
-        "accuracy": f"{source.accuracy:.4f}" + ("" if source.counted else " (not counted)"),
+        main_score(source.result["metrics"])[0]: f"{source.accuracy:.4f}" + ("" if source.counted else " (not counted)"),
         "date": result.get("finished_at", ""),
         "commit": commit + (" with changes" if code.get("modified") else ""),
         "source code": code.get("source_sha256", ""),

@@ -15,11 +15,13 @@ from tabulate import tabulate
 
 from basics import UserError
 from basics.identity import deciding, describe, differences
+from basics.scores import main_score
 from reproduce.recorded import selection_note
 from reproduce.runs import read_result
 
 METRICS = {
     "accuracy": "accuracy",
+    "mAP": "mAP",
     "error": "error_rate",
     "macro_f1": "macro_f1",
     "ece": "ece",
@@ -35,7 +37,7 @@ CLASSES_FOLDER = {"train_base": "base", "test_base": "base", "test_new": "new"}
 
 @dataclass(frozen=True)
 class Result:
-    """The test metrics of one run, in per cent: accuracy, error, macro_f1 where the file has them.
+    """The test metrics of one run, in per cent: accuracy (or mAP), error, macro_f1 where the file has them.
 
     settings: those that decide the numbers, as far as results.json names them. note: what tables say of the run.
     held_out: whether it was tested on validation images of held-out classes, to choose settings: no result of the method.
@@ -88,7 +90,7 @@ def read_log(path):
                 if match:
                     with contextlib.suppress(ValueError):  # 1.2.3
                         metrics[match[1]] = float(match[2])
-    return metrics if "accuracy" in metrics and (ended or not trains) else None
+    return metrics if main_score(metrics) and (ended or not trains) else None
 
 
 def read_run(directory):
@@ -153,7 +155,7 @@ def base_new_rows(groups):
         classes, key = split_classes(experiment)
         if any(result.note for result in results):
             marked.add(key)
-        if classes:
+        if classes and all("accuracy" in result.metrics for result in results):
             pairs.setdefault(key, {})[classes] = [result.metrics["accuracy"] for result in results]
     rows, methods = [], {}
     for key, pair in pairs.items():

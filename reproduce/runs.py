@@ -9,6 +9,7 @@ from typing import Any
 
 from basics import UserError, home
 from basics.identity import deciding, differences
+from basics.scores import main_score
 from reproduce import facts, processes, recipes
 
 ALL = -1  # shots: every training image
@@ -176,9 +177,9 @@ def read_result(directory: str | Path) -> dict[str, Any] | None:
 def is_whole(result):
     """Whether what is read of a results.json has the types that it is read as."""
     metrics = result.get("metrics")
-    if not isinstance(metrics, dict) or "accuracy" not in metrics:
+    if not isinstance(metrics, dict) or not main_score(metrics):
         return False
-    numbers = [metrics[name] for name in ("accuracy", "error_rate", "macro_f1", "ece") if name in metrics]
+    numbers = [metrics[name] for name in ("accuracy", "mAP", "error_rate", "macro_f1", "ece") if name in metrics]
     per_cent = all(isinstance(n, (int, float)) and not isinstance(n, bool) and 0 <= n <= 100 for n in numbers)
     kinds = {"epochs": int, "finished_at": str, "config": dict}
     return per_cent and all(isinstance(result[key], kind) for key, kind in kinds.items() if key in result)

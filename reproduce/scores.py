@@ -3,6 +3,7 @@
 import dataclasses
 import statistics
 
+from basics.scores import main_score
 from reproduce import paper, timing
 from reproduce.document import Block, Cell, Document, Missing
 from reproduce.facts import printed_name
@@ -134,8 +135,9 @@ def few_shot_blocks(selection, out):
         for row in selection.rows:
             cells = sources(row, dataset)
             rows.append((row.name, [cell(cells[c], len(cells[c])) for c in columns]))
-        blocks.append(Block(printed_name(dataset), columns, rows))
-    if len(blocks) > 1:
+        several = any(main_score(s.result["metrics"])[0] == "mAP" for _, cells in rows for c in cells for s in c.sources)
+        blocks.append(Block(printed_name(dataset) + ", mAP" * several, columns, rows))
+    if len(blocks) > 1 and len({block.title.endswith(", mAP") for block in blocks}) == 1:  # no mean of mAP and accuracy
         rows = [
             (row.name, average(columns, [b.rows[i][1] for b in blocks], len(selection.seeds)))
             for i, row in enumerate(selection.rows)

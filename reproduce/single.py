@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from basics import UserError, home
+from basics.scores import main_score
 from reproduce import facts, recipes
 from reproduce.processes import foreground
 from reproduce.recorded import check_same_settings, check_training
@@ -89,7 +90,8 @@ def execute(run, data, out, fresh=False, start=None):
     result = run.result(out)
     if result is not None and not fresh:
         check_same_settings(run, result, directory)
-        print(f"{run.label}: already finished, accuracy {result['metrics']['accuracy']:.2f}% ({directory})")
+        name, value = main_score(result["metrics"])
+        print(f"{run.label}: already finished, {name} {value:.2f}% ({directory})")
         return 0
     check_training(run, out)
     command = run.command(data, out, fresh=fresh)

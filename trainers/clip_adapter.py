@@ -32,6 +32,7 @@ class CLIP_Adapter(ViewsInTurn, PromptTrainer):  # noqa: N801  (the published na
     """
 
     section = "CLIP_ADAPTER"
+    takes_several_labels = True
     model_name = "clip_adapter"
     image_learning = ImageLearning.HEAD
     epochs_only_in_schedule = True

@@ -73,6 +73,7 @@ class CLIPLoRA(ByIterations, PromptTrainer):
     """
 
     section = "CLIPLORA"
+    takes_several_labels = True
     model_name = "lora"
     published_names = {r"(visual\.)?transformer\.resblocks\.(\d+)\.attn\.(?:([qkv])_)?proj\.(w_lora_[AB])": our_name}
 

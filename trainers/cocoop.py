@@ -3,7 +3,6 @@
 from collections import OrderedDict
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from dassl.config import section
@@ -37,6 +36,7 @@ class CoCoOp(PromptTrainer):
     """Every image has its own context, so every image has its own text features of all classes."""
 
     section = "COCOOP"
+    takes_several_labels = True
     epochs_only_in_schedule = True
 
     @staticmethod
@@ -67,4 +67,4 @@ class CoCoOp(PromptTrainer):
 
     def loss(self, image_features, labels):
         logits = self.logits(image_features)
-        return F.cross_entropy(logits, labels), logits, {}
+        return self.class_loss(logits, labels), logits, {}

@@ -23,6 +23,7 @@ class KgCoOp(CoOp):
     """
 
     own_start = WORDS
+    takes_several_labels = True
 
     @staticmethod
     def extend_cfg(cfg):
@@ -56,6 +57,6 @@ class KgCoOp(CoOp):
     def loss(self, image_features, labels):
         features = self.text_features()
         logits = self.logits(image_features, features)
-        ce = F.cross_entropy(logits, labels)
+        ce = self.class_loss(logits, labels)
         distance = self.distance(features)
         return ce + self.options.W * distance, logits, {"loss_ce": ce, "loss_kg": distance}

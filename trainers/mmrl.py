@@ -48,6 +48,7 @@ class MMRL(PromptTrainer):
     """
 
     section = "MMRL"
+    takes_several_labels = True
     model_name = "MultiModalRepresentationLearner"
     image_learning = ImageLearning.ADAPTERS
     epochs_only_in_schedule = True
@@ -116,8 +117,8 @@ class MMRL(PromptTrainer):
         image, tokens, own = image_features.unbind(dim=1)
         of_class, of_tokens = SCALE * image @ text.t(), SCALE * tokens @ text.t()
         parts = {
-            "ce_class": F.cross_entropy(of_class, labels),
-            "ce_rep": F.cross_entropy(of_tokens, labels),
+            "ce_class": self.class_loss(of_class, labels),
+            "ce_rep": self.class_loss(of_tokens, labels),
             "reg_image": 1 - F.cosine_similarity(image, own, dim=1).mean(),
             "reg_text": 1 - F.cosine_similarity(text, self.template_features, dim=1).mean(),
         }

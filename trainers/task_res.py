@@ -29,6 +29,7 @@ class TaskRes(ViewsInTurn, BaseText, PromptTrainer):
     """
 
     section = "TaskRes"
+    takes_several_labels = True
     image_learning = ImageLearning.NOTHING
     epochs_only_in_schedule = True
     class_rows = ("base_text_features", "text_feature_residuals")

@@ -42,6 +42,7 @@ class TCP(CoOp):
     """
 
     own_start = "a photo of a"
+    takes_several_labels = True
     published_names = {r"(?:prompt_learner\.)?(ctx|meta_net\.linear\d\.\w+)": r"\1"}
 
     @staticmethod
@@ -89,6 +90,6 @@ class TCP(CoOp):
     def loss(self, image_features, labels):
         features = self.text_features()
         logits = self.logits(image_features, features)
-        ce = F.cross_entropy(logits, labels)
+        ce = self.class_loss(logits, labels)
         distance = 1 - F.cosine_similarity(features, self.template_features, dim=1, eps=1e-7).mean()
         return ce + self.cfg.TRAINER.TCP.W * distance, logits, {"loss_ce": ce, "loss_kg": distance}

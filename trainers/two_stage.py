@@ -44,6 +44,7 @@ class TwoSFS(ByIterations, ClassRows, PromptTrainer):
     """
 
     section = "TWOSFS"
+    takes_several_labels = True
     model_name = "two_stage"
     published_names = {
         r"(?:visual\.)?(?:transformer\.resblocks\.\d+\..+|ln_\w+\.\w+)": lambda name: f"tuned.{name[0].replace('.', '/')}"
@@ -109,4 +110,4 @@ class TwoSFS(ByIterations, ClassRows, PromptTrainer):
             with torch.no_grad():
                 self.learner.classifier.copy_(self.text_features())
         logits = self.logits(image_features.detach(), unit(self.learner.classifier))
-        return F.cross_entropy(logits, labels), logits, {}
+        return self.class_loss(logits, labels), logits, {}

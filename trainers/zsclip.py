@@ -13,6 +13,7 @@ class ZeroshotCLIP(PromptTrainer):
     """One template: the dataset's own."""
 
     section = "ZEROSHOT"
+    takes_several_labels = True
     learns = False
 
     @staticmethod

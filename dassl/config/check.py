@@ -15,6 +15,7 @@ def check(cfg):
     _check_loader(cfg.DATALOADER)
     _check_blur(cfg.INPUT)
     _check_held_out(cfg)
+    _check_multi_label(cfg)
 
 
 def check_values(cfg):
@@ -73,6 +74,20 @@ def _check_held_out(cfg):
             f"DATASET.HELD_OUT {cfg.DATASET.HELD_OUT}: divides the base classes and reads no test image: set "
             "DATASET.SUBSAMPLE_CLASSES base or new, and TEST.SPLIT val"
         )
+
+
+def _check_multi_label(cfg):
+    if not cfg.DATASET.MULTI_LABEL:
+        return
+    of_one_label = {
+        "DATASET.SUBSAMPLE_CLASSES": cfg.DATASET.SUBSAMPLE_CLASSES != "all" and cfg.DATASET.SUBSAMPLE_CLASSES,
+        "TEST.TOP_K": cfg.TEST.TOP_K,
+        "TEST.COMPUTE_CMAT": cfg.TEST.COMPUTE_CMAT,
+        "DATALOADER.TRAIN_X.SAMPLER": cfg.DATALOADER.TRAIN_X.SAMPLER == "RandomClassSampler" and "RandomClassSampler",
+    }
+    for name, value in of_one_label.items():
+        if value:
+            raise UserError(f"{name} {value}: has a meaning for images of one class only; leave it out with DATASET.MULTI_LABEL")
 
 
 def remarks(cfg, readers):

@@ -162,7 +162,12 @@ def _dataset():
             below=1.0,
         ),
         HELD_OUT_SEED=key(0, "seed of the draw of these classes", low=0, high=2**32 - 1),
-        FOLDER=key("", "folder below ROOT", reader="ImageFolder"),
+        MULTI_LABEL=key(
+            False,
+            "images have any number of labels, as of ImageList: binary cross-entropy in place of cross-entropy, mAP in place of "
+            "accuracy",
+        ),
+        FOLDER=key("", "folder below ROOT", reader="ImageFolder, ImageList"),
         NESTED=key(False, "images in sub-folders of a class folder belong to the class, too", reader="ImageFolder"),
         TEMPLATE=key(
             "",
@@ -264,6 +269,9 @@ def _test():
         COMPUTE_CMAT=key(False, "write the confusion matrix to OUTPUT_DIR/cmat.pt"),
         TOP_K=key(
             (), "also the share of images whose class is among the k highest scores, for each k named: (3, 5)", kind=int, low=1
+        ),
+        LABEL_THRESHOLD=key(
+            0.5, "probability from which an image counts as having a label, with DATASET.MULTI_LABEL", low=0.0, high=1.0
         ),
         SAVE_PREDICTIONS=key(False, "write the scores of every evaluated image beside results.json (--save-predictions)"),
         NO_TEST=key(False, "end without an evaluation"),

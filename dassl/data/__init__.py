@@ -10,7 +10,7 @@ from basics.light import install_torchvision
 install_torchvision()  # before a module of this package imports it
 
 _NEEDS_TORCH = {
-    "data_manager": ("DataManager", "DatasetWrapper", "build_data_loader", "turns_photos"),
+    "data_manager": ("DataManager", "DatasetWrapper", "build_data_loader", "target_of", "turns_photos"),
     "samplers": ("SampleIndex", "SharedBatchSampler", "sampler_of", "set_loader_epoch"),
 }
 _MODULE_OF = {name: module for module, names in _NEEDS_TORCH.items() for name in names}

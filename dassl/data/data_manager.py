@@ -108,6 +108,12 @@ class DataManager:
                 raise UserError(
                     f"DATASET.HELD_OUT: the dataset {cfg.DATASET.NAME} has a class of its own that doesn't know this key"
                 )
+            if cfg.DATASET.MULTI_LABEL != getattr(dataset, "several_labels", False):
+                raise UserError(
+                    f"DATASET.MULTI_LABEL True: an image of {cfg.DATASET.NAME} has one label; leave the key out"
+                    if cfg.DATASET.MULTI_LABEL
+                    else f"{cfg.DATASET.NAME}: its images may have several labels; set DATASET.MULTI_LABEL True"
+                )
             if parallel.is_main():
                 check_readable(dataset, cfg, turns_photos(cfg))
         tfm_train = _transform(cfg, custom_tfm_train, is_train=True)
@@ -192,6 +198,11 @@ def _transform(cfg, custom, is_train):
     return custom
 
 
+def target_of(item):
+    """``Datum.target``; of other people's items, which have none, their label."""
+    return item.target if hasattr(item, "target") else item.label
+
+
 def turns_photos(cfg):
     """Whether this run's images are turned as their EXIF orientation says."""
     choice, name = cfg.INPUT.EXIF_ORIENTATION, cfg.DATASET.NAME
@@ -232,7 +243,7 @@ class DatasetWrapper(TorchDataset):
 
     def __getitem__(self, idx):
         item = self.data_source[idx]
-        output = {"label": item.label, "domain": item.domain, "impath": item.impath, "index": int(idx)}
+        output = {"label": target_of(item), "domain": item.domain, "impath": item.impath, "index": int(idx)}
         img0 = self._read(item.impath)
         if isinstance(idx, SampleIndex):
             with seeded_rng(idx.rng_seed):

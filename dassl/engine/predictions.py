@@ -6,7 +6,8 @@ import os.path as osp
 from basics import UserError, atomic_path
 from basics.hashes import digest
 
-from ..evaluation import Classification
+from ..data import target_of
+from ..evaluation import Classification, MultiLabel
 
 FILE = "predictions.safetensors"
 FORMAT = "mocoop predictions 1"
@@ -15,7 +16,7 @@ FORMAT = "mocoop predictions 1"
 def check_can_save(trainer):
     """UserError where TEST.SAVE_PREDICTIONS can't be followed: found before hours of training."""
     cfg = trainer.cfg
-    if not isinstance(trainer.evaluator, Classification):
+    if not isinstance(trainer.evaluator, (Classification, MultiLabel)):
         raise UserError(f"TEST.SAVE_PREDICTIONS: TEST.EVALUATOR {cfg.TEST.EVALUATOR} keeps no scores; set it to Classification")
     if cfg.TEST.NO_TEST:
         raise UserError(
@@ -31,14 +32,15 @@ def check_can_save(trainer):
 def save_predictions(trainer, split):
     """Write the scores that the evaluator has kept into the trainer's output folder.
 
-    Tensors: ``logits`` [N, C] float32, ``labels`` [N]. Metadata: ``images``, JSON list of N paths relative to DATASET.ROOT;
-    ``classnames``, JSON list of C; ``split``; ``fingerprint``, that of results.json.
+    Tensors: ``logits`` [N, C] float32, ``labels`` [N] (where images have several, [N, C] of 0 and 1). Metadata: ``images``, JSON
+    list of N paths relative to DATASET.ROOT; ``classnames``, JSON list of C; ``split``; ``fingerprint``, that of results.json.
     """
     from safetensors.torch import save_file
 
     items = trainer.dm.dataset.val if split == "val" else trainer.dm.dataset.test
     logits, labels = trainer.evaluator.scores()
-    if labels.tolist() != [item.label for item in items]:
+    targets = [target_of(item) for item in items]
+    if labels.tolist() != [target.tolist() if hasattr(target, "tolist") else target for target in targets]:
         raise UserError(
             f"TEST.SAVE_PREDICTIONS: {type(trainer).__name__} evaluates images in an order of its own, which isn't known"
         )

@@ -11,7 +11,7 @@ import torch
 from basics import UserError
 from basics.hashes import digest
 
-from ..evaluation import Classification
+from ..evaluation import Classification, MultiLabel
 from ..utils import parallel, write_json
 from .provenance import data_hash
 
@@ -58,6 +58,7 @@ def write_results(trainer, evaluated, split, seconds, eval_only):
         "classnames": list(dataset.classnames),
         **(dataset.record() if hasattr(dataset, "record") else {}),
         **({"calibration": trainer.evaluator.calibration.bins()} if "ece" in evaluated else {}),
+        **({"multi_label": _several_labels(trainer)} if cfg.DATASET.MULTI_LABEL else {}),
         **({"held_out": sorted(dataset.held_out)} if cfg.DATASET.HELD_OUT else {}),
         **trainer.results_extras(),
         "eval_only": eval_only,
@@ -82,6 +83,11 @@ def write_results(trainer, evaluated, split, seconds, eval_only):
     write_json(results, osp.join(trainer.output_dir, "results.json"))
 
 
+def _several_labels(trainer):
+    """What probabilities of labels are made with."""
+    return {"bias": trainer.label_bias, "threshold": trainer.cfg.TEST.LABEL_THRESHOLD}
+
+
 def _metrics(evaluated, evaluator, num_classes):
     metrics = {name: float(value) for name, value in evaluated.items()}
     wrong = [name for name, value in metrics.items() if not np.isfinite(value)]
@@ -94,6 +100,10 @@ def _metrics(evaluated, evaluator, num_classes):
         by_class = evaluator.per_class()
         shares = (by_class.get(label) for label in range(num_classes))
         metrics["per_class_accuracy"] = [100.0 * share[0] / share[1] if share else None for share in shares]
+    elif isinstance(evaluator, MultiLabel):
+        labels = evaluator.scores()[1]
+        metrics["total"], metrics["labels"] = len(labels), int(labels.sum())
+        metrics["per_class_ap"] = evaluator.per_class()
     return metrics
 
 

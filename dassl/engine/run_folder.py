@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from basics import UserError, read_json, write_json
 from basics.hashes import digest
 from basics.identity import EPOCHS, deciding, describe, differences, settings_in_log
+from basics.scores import main_score
 
 from ..optim import learning_rates
 from .provenance import code_version, computed_by, data_hash, made_from, versions
@@ -97,7 +98,7 @@ def _has_scores(results):
     metrics = results.get("metrics")
     if not isinstance(metrics, dict):
         return False
-    names = ("accuracy", "error_rate", "macro_f1", "ece", "perclass_accuracy")
+    names = ("accuracy", "mAP", "error_rate", "macro_f1", "ece", "perclass_accuracy")
     return all(type(metrics.get(name, 0)) in (int, float) for name in names)
 
 
@@ -231,9 +232,9 @@ class RunFolder:
             if longer is not None and earlier and earlier.results:  # nobody may take the shorter run's for this one's
                 os.replace(osp.join(self.folder, RESULTS), osp.join(self.folder, f"results-{longer}-epochs.json"))
             write_json(self.record, osp.join(self.folder, RECORD))
-        elif "accuracy" in self.finished["metrics"]:
-            accuracy = self.finished["metrics"]["accuracy"]
-            print(f"This {kind} is finished, accuracy {accuracy:.2f}% ({osp.join(self.folder, RESULTS)}): evaluating it again")
+        elif main_score(self.finished["metrics"]):
+            name, value = main_score(self.finished["metrics"])
+            print(f"This {kind} is finished, {name} {value:.2f}% ({osp.join(self.folder, RESULTS)}): evaluating it again")
 
     def _record(self, trainer, kind, parts, earlier, source, longer):
         """run.json: the earlier one of the same run, with what is new; or a new one."""

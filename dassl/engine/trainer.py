@@ -101,6 +101,11 @@ class SimpleTrainer(TrainerBase):
         self._claimed = False
         self._trained = False
         self.check_cfg(cfg)
+        if cfg.DATASET.MULTI_LABEL and not self.has_several_labels():
+            raise UserError(
+                f"DATASET.MULTI_LABEL: {cfg.TRAINER.NAME} has no loss for images with several labels; docs/own-photos.md names "
+                "the methods that have one"
+            )
         if parallel.world_size() > 1:
             self.check_parallel()
         self.device = torch.device("cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
@@ -119,6 +124,11 @@ class SimpleTrainer(TrainerBase):
 
     def check_cfg(self, cfg):
         """Hook: raise an error for settings that the method cannot work with."""
+
+    @classmethod
+    def has_several_labels(cls):
+        """Hook: whether the method can train on images with several labels, a batch's ``label`` being [B, C]."""
+        return False
 
     def check_parallel(self):
         """Hook: raise UserError unless the method computes the same loss when several processes share each batch."""

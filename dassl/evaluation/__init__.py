@@ -2,5 +2,6 @@
 
 from .build import EVALUATOR_REGISTRY, build_evaluator
 from .evaluator import Classification, EvaluatorBase, check_finite
+from .multi_label import MultiLabel
 
-__all__ = ["EVALUATOR_REGISTRY", "Classification", "EvaluatorBase", "build_evaluator", "check_finite"]
+__all__ = ["EVALUATOR_REGISTRY", "Classification", "EvaluatorBase", "MultiLabel", "build_evaluator", "check_finite"]

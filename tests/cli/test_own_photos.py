@@ -14,7 +14,7 @@ from dassl.config import get_cfg_default
 from inference import Predictor
 from reproduce import facts
 from reproduce.__main__ import main as reproduce
-from tests.cli import drawn_photos
+from tests.cli import drawn_photos, drawn_scenes
 from tests.cli.drawn_photos import CLASSES, draw
 
 PROJECT = home.PROJECT
@@ -177,3 +177,41 @@ def test_the_walk(tmp_path, monkeypatch, capsys):
     assert len(rows) == 31 and sum(bool(row["error"]) for row in rows) == 1
     assert {row["truth"] for row in rows if row["truth"]} == set(CLASSES.values())  # by the folders' inventory numbers
     assert (tmp_path / "report" / "confusion.png").exists()
+
+
+@pytest.mark.timeout(900)
+def test_the_walk_with_several_labels(tmp_path, monkeypatch, capsys):
+    """Pictures of several textures: look, train, summarise, predict (docs/own-photos.md)."""
+    from datasets.check import main as check
+
+    data, out = tmp_path / "data", tmp_path / "output"
+    rows = dict(drawn_scenes.draw(data / "scenes", count=60))
+    yaml = tmp_path / "scenes.yaml"
+    yaml.write_text("DATASET:\n  NAME: ImageList\n  FOLDER: scenes\n  MULTI_LABEL: True\n")
+    assert check([str(yaml), "--root", str(data)]) == 0
+    assert re.search(r"classes +6\n +train +30\n +val +12\n +test +18", capsys.readouterr().out)
+    monkeypatch.setattr(facts, "dataset_file", lambda dataset: yaml)
+    facts.dataset_class.cache_clear()
+    for name, value in {"DATA": data, "OUT": out, "TRAINER": "MoCoOp", "CFG": "builtin", "SHOTS": "all"}.items():
+        monkeypatch.setenv(name, str(value))
+    command = ["run", "fewshot", "scenes", "1", "OPTIM.MAX_EPOCH", "8", "DATALOADER.TRAIN_X.BATCH_SIZE", "10"]
+    assert reproduce(command) == 0
+    folder = out / "fewshot" / "scenes" / "shots_all" / "MoCoOp" / "builtin" / "seed1"
+    metrics = results_of(folder)["metrics"]
+    assert metrics["mAP"] > 45 and len(metrics["per_class_ap"]) == 6  # by chance a third: two of six labels an image
+    capsys.readouterr()
+    assert reproduce(command) == 0
+    assert f"already finished, mAP {metrics['mAP']:.2f}%" in capsys.readouterr().out
+    assert reproduce(["summarise", str(out)]) == 0
+    assert f"* mAP: {metrics['mAP']:.2f}% +- 0.00%" in (said := capsys.readouterr().out) and "accuracy" not in said
+
+    words = ["--model-dir", str(folder), str(data / "scenes"), "--output", str(tmp_path / "table.csv"), "--top", "6"]
+    assert predict.main([*words, "--set", "TEST.LABEL_THRESHOLD", "0.4"]) == 0
+    for row in csv.DictReader((tmp_path / "table.csv").read_text().splitlines()):
+        shares = {row["class"]: float(row["probability"])}
+        shares |= {row[f"class_{n}"]: float(row[f"probability_{n}"]) for n in range(2, 7)}
+        assert row["image"].rpartition("/")[2] in rows and set(shares) == set(drawn_scenes.NAMES)
+        assert row["labels"].split("; ") == [name for name in sorted(shares) if shares[name] >= 0.4] or not row["labels"]
+    capsys.readouterr()
+    assert predict.main([*words, "--report", str(tmp_path / "report")]) == 2
+    assert "--report: images of this run have several labels" in capsys.readouterr().err

@@ -7,7 +7,6 @@ the paper's. Where the released code does otherwise, a switch says so; ``configs
 import contextlib
 
 import torch
-import torch.nn.functional as F
 
 from basics import UserError
 from basics.hashes import digest
@@ -29,6 +28,7 @@ class MoCoOp(Routed):
     section = "MOCOOP"
     epochs_only_in_schedule = True
     has_experts = True
+    takes_several_labels = True
 
     extend_cfg = staticmethod(parts.extend_cfg)
 
@@ -109,7 +109,7 @@ class MoCoOp(Routed):
         features = self.features_for(targets.plan, scores, turn)  # one pass for both losses
         class_features, text_features = features[:, targets.class_rows], features[:, targets.text_rows]
         logits = self.logits(image_features, (class_features, losses.gram(class_features), None))
-        terms = {"loss_cls": F.cross_entropy(logits, labels)}
+        terms = {"loss_cls": self.class_loss(logits, labels)}
         total = terms["loss_cls"]
         routed, found = self.router_terms(scores, image_features, labels)
         terms.update(found)
@@ -139,7 +139,7 @@ class MoCoOp(Routed):
         started from; ``weight``, its share in the softmax over all; ``chosen``, whether it is one of the k; ``mixing``, its
         share in their mixture."""
         image_features = self.batch_features(images)  # [B, E]
-        logits = self.logits(image_features, self.prepared())
+        logits = self.class_scores(image_features)
         scores = self.learner.router(image_features).float()  # [B, G]
         k = self.options.TOP_K
         shares, mixing, best = scores.softmax(dim=-1), losses.top_k_weights(scores, k), scores.topk(k, dim=-1).indices

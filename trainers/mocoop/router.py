@@ -32,6 +32,8 @@ class Routed(Experts):
     def check_cfg(self, cfg):
         super().check_cfg(cfg)
         check_router(cfg.TRAINER.MOCOOP)
+        if cfg.DATASET.MULTI_LABEL and cfg.TRAINER.MOCOOP.ROUTER_TARGET == "true_class":
+            raise UserError("TRAINER.MOCOOP.ROUTER_TARGET true_class: with DATASET.MULTI_LABEL there are several; set group")
 
     def before_train(self):
         super().before_train()

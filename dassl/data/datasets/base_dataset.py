@@ -32,6 +32,11 @@ class Datum:
         return self._label
 
     @property
+    def target(self):
+        """What a batch has as ``label``: an integer, or [C] numbers where images have several labels."""
+        return self.label
+
+    @property
     def domain(self):
         return self._domain
 
@@ -52,6 +57,7 @@ class DatasetBase:
 
     dataset_dir = ""  # folder of the dataset within DATASET.ROOT
     domains = []  # names of all domains
+    several_labels = False  # an image may have any number of labels (DATASET.MULTI_LABEL): Datums have a ``target`` [C]
     photos_upright = False  # turn images as their EXIF orientation says, where INPUT.EXIF_ORIENTATION is auto
 
     def __init__(self, train_x=None, train_u=None, val=None, test=None):
