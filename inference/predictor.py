@@ -45,6 +45,7 @@ class Predictor:
         results: the run's results.json.
         classnames: [C] names.
         trainer: the trainer, weights loaded, in evaluation mode.
+        temperature: what logits are divided by for probabilities (TEST.CALIBRATE); 1 with other classes than the run's.
         threshold: where images have several labels, the probability from which one counts (TEST.LABEL_THRESHOLD); else None.
 
     Raises:
@@ -73,6 +74,8 @@ class Predictor:
         self.threshold = cfg.TEST.LABEL_THRESHOLD if cfg.DATASET.MULTI_LABEL else None
         if self.threshold is not None and not self.trainer.get_model_names():  # nothing is learned, so no checkpoint has it
             self.trainer.label_bias = self.results["multi_label"]["bias"]
+        own = self.classnames == self.results["classnames"]  # on whose validation images it was fitted
+        self.temperature = float(self.results.get("temperature", 1.0)) if own else 1.0
         self.trainer.set_model_mode("eval")
         self.batch_size, self.upright = cfg.DATALOADER.TEST.BATCH_SIZE, turns_photos(cfg)
 
@@ -170,7 +173,7 @@ class Predictor:
     def described(self, batch: Batch, top: int = 5) -> list[dict[str, Any]]:
         """One dict for each image of a batch, as of a call."""
         several = self.threshold is not None
-        shares = batch.logits.sigmoid() if several else batch.logits.softmax(dim=-1)  # [B, C]
+        shares = batch.logits.sigmoid() if several else (batch.logits / self.temperature).softmax(dim=-1)  # [B, C]
         probability, label = shares.topk(min(top, len(self.classnames)), dim=-1)  # [B, top]
         names = [position if in_memory(image) else image for image, position in zip(batch.images, batch.positions)]
         found = [

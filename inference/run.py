@@ -64,6 +64,7 @@ def configuration(results: dict[str, Any], overrides: Sequence[Any] = ()) -> Any
         made_from = results.get("made_from")  # which the folder of photos has said; it needn't be here
         template = made_from.get("hand template") if isinstance(made_from, dict) else None
         cfg.DATASET.TEMPLATE = template if isinstance(template, str) else ""
+    cfg.TEST.CALIBRATE = False  # results.json has the temperature
     cfg.MODEL.INIT_WEIGHTS = ""  # where training started from; the checkpoint has where it ended
     cfg.freeze()
     return cfg

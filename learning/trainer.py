@@ -162,6 +162,9 @@ class PromptTrainer(SeveralLabels, TextSide, ImageSide, KeepsFeatures, Predictio
             parallel.copy_from_main(self.learner.parameters())  # a GPU's last bits may differ: no drifting apart
         super().run_epoch()
 
-    def test(self, split=None):
+    def begin_evaluation(self):
         self._prepared = None  # it may count what an evaluation sees
+
+    def test(self, split=None):
+        self.begin_evaluation()
         return super().test(split)

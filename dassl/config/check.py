@@ -82,6 +82,7 @@ def _check_multi_label(cfg):
     of_one_label = {
         "DATASET.SUBSAMPLE_CLASSES": cfg.DATASET.SUBSAMPLE_CLASSES != "all" and cfg.DATASET.SUBSAMPLE_CLASSES,
         "TEST.TOP_K": cfg.TEST.TOP_K,
+        "TEST.CALIBRATE": cfg.TEST.CALIBRATE,
         "TEST.COMPUTE_CMAT": cfg.TEST.COMPUTE_CMAT,
         "DATALOADER.TRAIN_X.SAMPLER": cfg.DATALOADER.TRAIN_X.SAMPLER == "RandomClassSampler" and "RandomClassSampler",
     }

@@ -270,6 +270,11 @@ def _test():
         TOP_K=key(
             (), "also the share of images whose class is among the k highest scores, for each k named: (3, 5)", kind=int, low=1
         ),
+        CALIBRATE=key(
+            False,
+            "probabilities are those of logits / T, T fitted to the run's validation images (temperature scaling); accuracy "
+            "stays as it is",
+        ),
         LABEL_THRESHOLD=key(
             0.5, "probability from which an image counts as having a label, with DATASET.MULTI_LABEL", low=0.0, high=1.0
         ),

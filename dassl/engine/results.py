@@ -59,6 +59,7 @@ def write_results(trainer, evaluated, split, seconds, eval_only):
         **(dataset.record() if hasattr(dataset, "record") else {}),
         **({"calibration": trainer.evaluator.calibration.bins()} if "ece" in evaluated else {}),
         **({"multi_label": _several_labels(trainer)} if cfg.DATASET.MULTI_LABEL else {}),
+        **({"temperature": trainer.evaluator.temperature} if cfg.TEST.CALIBRATE else {}),
         **({"held_out": sorted(dataset.held_out)} if cfg.DATASET.HELD_OUT else {}),
         **trainer.results_extras(),
         "eval_only": eval_only,

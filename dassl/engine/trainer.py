@@ -11,7 +11,7 @@ import torch.nn as nn
 from tqdm import tqdm
 
 from ..data import DataManager
-from ..evaluation import EVALUATOR_REGISTRY, build_evaluator, check_finite
+from ..evaluation import EVALUATOR_REGISTRY, build_evaluator, check_calibrated, check_finite, validation_temperature
 from ..modeling import build_backbone, build_head
 from ..optim import build_lr_scheduler, build_optimizer
 from ..utils import (
@@ -120,6 +120,8 @@ class SimpleTrainer(TrainerBase):
         self.evaluator.gives_logits = self.gives_logits
         if cfg.TEST.SAVE_PREDICTIONS:
             check_can_save(self)
+        if cfg.TEST.CALIBRATE and not cfg.TEST.NO_TEST:
+            check_calibrated(self)
         self.best_result = -np.inf
 
     def check_cfg(self, cfg):
@@ -279,6 +281,9 @@ class SimpleTrainer(TrainerBase):
         data_loader = self.val_loader if split == "val" else self.test_loader
         if data_loader is None:
             raise UserError(f"evaluation on {split}: {self.cfg.DATASET.NAME} has no such images here")
+        if self.cfg.TEST.CALIBRATE and split != "val":
+            self.evaluator.temperature = validation_temperature(self)
+            self.begin_evaluation()
         print(f"Evaluate on the *{split}* set")
         for batch in tqdm(data_loader, disable=not (sys.stderr.isatty() and parallel.is_main()), leave=False):
             input, label = self.parse_batch_test(batch)
@@ -292,6 +297,9 @@ class SimpleTrainer(TrainerBase):
         if not self._in_epochs:
             self._write_results(results, split, time.monotonic() - start)
         return next(iter(results.values()))
+
+    def begin_evaluation(self):
+        """Hook: forget what was counted of images that were evaluated before."""
 
     def _write_results(self, results, split, test_seconds):
         seconds = {

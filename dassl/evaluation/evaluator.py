@@ -47,9 +47,11 @@ class Classification(EvaluatorBase):
     """Evaluator for single-label classification; ``y_true`` and ``y_pred`` are the labels seen so far.
 
     gives_logits: the softmax of the scores is the classifier's probabilities, so that their calibration can be told.
+    temperature: what the scores are divided by before that softmax (TEST.CALIBRATE).
     """
 
     gives_logits = False
+    temperature = 1.0
 
     def __init__(self, cfg, lab2cname=None, **kwargs):
         super().__init__(cfg)
@@ -87,7 +89,7 @@ class Classification(EvaluatorBase):
         if self.cfg.TEST.SAVE_PREDICTIONS:
             self._scores.append(mo.detach().float().cpu())
         if self.gives_logits:
-            self.calibration.add(mo, gt)
+            self.calibration.add(mo if self.temperature == 1 else mo.double() / self.temperature, gt)
 
     def scores(self):
         """Scores [N, C], float32 on the CPU, and labels [N] of the images seen, where TEST.SAVE_PREDICTIONS asks for them."""
