@@ -176,12 +176,11 @@ class Predictor:
         shares = batch.logits.sigmoid() if several else (batch.logits / self.temperature).softmax(dim=-1)  # [B, C]
         probability, label = shares.topk(min(top, len(self.classnames)), dim=-1)  # [B, top]
         names = [position if in_memory(image) else image for image, position in zip(batch.images, batch.positions)]
-        found = [
-            {"image": name, "classes": [{"name": self.classnames[c], "probability": p} for p, c in zip(ps, cs)], **said}
-            for name, ps, cs, said in zip(names, probability.tolist(), label.tolist(), batch.said, strict=True)
-        ]
-        for described, own in zip(found, shares.tolist() if several else ()):
-            described["labels"] = [name for name, share in zip(self.classnames, own) if share >= self.threshold]
+        of = lambda ps, cs: [{"name": self.classnames[c], "probability": p} for p, c in zip(ps, cs)]  # noqa: E731
+        rows = zip(names, probability.tolist(), label.tolist(), batch.said, strict=True)
+        found = [{"image": name, "classes": of(ps, cs), **said} for name, ps, cs, said in rows]
+        for described, own in zip(found, shares.ge(self.threshold).tolist() if several else ()):
+            described["labels"] = [name for name, has in zip(self.classnames, own) if has]
         return found
 
 
