@@ -33,6 +33,10 @@ from prompting import CLIP, OPENAI_NAMES, load_clip
 RECIPES = {
     "ZeroshotCLIP": "vit_b16", "CoOp": "vit_b16_ctxv1", "CoCoOp": "vit_b16_c4_ep10_batch1_ctxv1", "MoCoOp": "vit_b16",
 }  # fmt: skip
+VARIANTS = {  # of MoCoOp: settings
+    "MoCoOp, deep text": ("TRAINER.MOCOOP.PROMPT_DEPTH_TEXT", 9),
+    "MoCoOp, meta-net": ("TRAINER.MOCOOP.META_NET", True),
+}
 
 
 class Work:
@@ -56,7 +60,7 @@ class Method:
     """A trainer that evaluates.
 
     Args:
-        name: registered trainer.
+        name: registered trainer, or one of VARIANTS.
         clip: the CLIP that all methods share.
         num_classes: C.
         templates: MoCoOp's group file.
@@ -65,6 +69,8 @@ class Method:
     def __init__(self, name, clip, num_classes, templates):
         names = (EUROSAT + CALTECH_BASE) * (num_classes // 60 + 1)
         self.name, self.classnames = name, names[:num_classes]
+        pairs = VARIANTS.get(name, ())
+        name = "MoCoOp" if pairs else name
         cfg = get_cfg_default()
         trainers.extend_cfg(cfg)
         cfg.merge_from_file(str(home.PROJECT / "configs" / "trainers" / name / f"{RECIPES[name]}.yaml"))
@@ -72,6 +78,7 @@ class Method:
         cfg.merge_from_list([
             "TRAINER.NAME", name, "DATASET.NAME", "EuroSAT", "INPUT.SIZE", (clip.image_size,) * 2, "USE_CUDA", cuda,
             "TRAINER.MOCOOP.TEMPLATES", str(templates), "VERBOSE", False, "SEED", 1,
+            *pairs,
         ])  # fmt: skip
         load, learning.building.load_clip = learning.building.load_clip, lambda *args: clip
         try:
@@ -145,6 +152,7 @@ def main(argv=None):
         help="MoCoOp's group file (default: templates/eurosat.txt, 6 experts)",
     )
     parser.add_argument("--backbone", default="", help="a backbone with its weights, e.g. models/builtin")
+    parser.add_argument("--variants", action="store_true", help="also MoCoOp with deep prompts and with a meta-net")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--precision", default="fp32", choices=("fp32", "fp16", "bf16"), help="of CLIP (default fp32)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
@@ -158,7 +166,8 @@ def main(argv=None):
         clip = random_clip(args.device, args.precision)
     rows = []
     for num_classes in args.classes:
-        methods = [Method(name, clip, num_classes, args.templates) for name in RECIPES]
+        names = [*RECIPES, *(VARIANTS if args.variants else ())]
+        methods = [Method(name, clip, num_classes, args.templates) for name in names]
         for batch_size in args.batch_sizes:
             rows += measure(clip, methods, batch_size, args.images, args.repeats)
             print(f"{num_classes} classes, batch {batch_size}: done", flush=True)

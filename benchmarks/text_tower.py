@@ -11,6 +11,7 @@ features and gradients relative to the largest value; token positions a second a
 second), of which --peak-tflops gives the share of the device's peak.
 """
 
+import itertools
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -106,14 +107,25 @@ def make_cases(every=False):
             cases.append(Case(f"CoOp, 16 vectors a class, {size}, train", names, own, 16 * len(names)))
         if len(names) > 10 and not every:
             continue
-        experts = EXPERTS if len(names) == 10 else EXPERTS[1:]
-        programs, offset = [], 0
-        for template in experts:
-            programs.append(template_programs(template, names, offset))
-            offset += sum(map(len, soft_parts(template)[:2]))
-        cases.append(Case(f"MoCoOp, {len(experts)} experts, {size}, train", names, programs, offset))
-        cases.append(Case(f"MoCoOp, {len(experts)} experts, {size}, evaluation", names, programs, offset, train=False))
+        cases += mocoop_cases(names, size)
     return cases
+
+
+def mocoop_cases(names, size):
+    """The paper's MoCoOp; rows of each expert in 9 layers; with a meta-net, the prompts of an expert that four images chose."""
+    experts = EXPERTS if len(names) == 10 else EXPERTS[1:]
+    lengths = [sum(map(len, soft_parts(template)[:2])) for template in experts]
+    offsets, total = itertools.accumulate(lengths, initial=0), sum(lengths)
+    programs = [template_programs(template, names, offset) for template, offset in zip(experts, offsets)]
+    deep = lambda D: Insertions(rows={i: 0.02 * torch.randn(total, D) for i in range(1, 9)})  # noqa: E731
+    name = f"MoCoOp, {len(experts)} experts, {{}}{size}, {{}}".format
+    return [
+        Case(name("", "train"), names, programs, total),
+        Case(name("", "evaluation"), names, programs, total, train=False),
+        Case(name("deep prompts in 9 layers, ", "train"), names, programs, total, insertions=deep),
+        Case(f"MoCoOp, meta-net, one expert, 4 images, {size}, train", names, [template_programs(experts[1], names)],
+             lengths[1], copies=4),
+    ]  # fmt: skip
 
 
 class Adapter(nn.Module):

@@ -44,9 +44,11 @@ def build(results, overrides, run, epoch):
         trainer.load_model(str(run), epoch)
     if not trainer.image_learning.takes_features:
         raise UserError(
-            f"{run}: it learned {trainer.image_learning.value} (TRAINER.MOCOOP.TUNE_LAYERNORM), so a matrix beside CLIP's image "
-            "encoder isn't its model"
+            f"{run}: it learned {trainer.image_learning.value} (TRAINER.MOCOOP.TUNE_LAYERNORM or PROMPT_DEPTH_VISION), so a "
+            "matrix beside CLIP's image encoder isn't its model"
         )
+    if trainer.options.META_NET:
+        raise UserError(f"{run}: its prompts depend on the image (TRAINER.MOCOOP.META_NET), so no matrix is its model")
     trainer.set_model_mode("eval")
     return trainer
 
@@ -80,7 +82,7 @@ def distil(run, out, overrides=(), epoch=None, fit=False):
         matrix = matrices.fitted(trainer, matrix, features) if fits else matrix
         with quietly():
             said = {**matrices.compared(trainer, matrix), "fitted": fits}
-        save(matrix, trainer, found, said, out / f"{classes}.safetensors", matrices.scale_of(trainer))
+        save(matrix, trainer, found, said, out / f"{classes}.safetensors", float(trainer.scale))
         found["classes"][classes] = {**said, "lost": said["model"] - said["matrix"]}
     write_json(found, str(out / "distilled.json"))
     return found

@@ -16,15 +16,18 @@ from .coop import ContextLearner
 TOKENS_AT_ONCE = 50_000  # token positions in one pass of the text tower while evaluating
 
 
+def build_meta_net(embed_dim, width):
+    """Image features [B, E] -> [B, D], what every context vector of an image's prompts is shifted by; E / 16 hidden units."""
+    hidden = embed_dim // 16
+    return nn.Sequential(OrderedDict(linear1=nn.Linear(embed_dim, hidden), relu=nn.ReLU(), linear2=nn.Linear(hidden, width)))
+
+
 class ConditionalLearner(ContextLearner):
     """``ctx`` [M, D] and a meta-net E -> E / 16 -> D whose output is added to every context vector."""
 
     def __init__(self, shape, init, embed_dim):
         super().__init__(shape, init)
-        hidden = embed_dim // 16
-        self.meta_net = nn.Sequential(
-            OrderedDict(linear1=nn.Linear(embed_dim, hidden), relu=nn.ReLU(), linear2=nn.Linear(hidden, shape[-1]))
-        )
+        self.meta_net = build_meta_net(embed_dim, shape[-1])
 
     def forward(self, image_features):
         """[B, E] -> contexts [B, M, D]."""

@@ -60,6 +60,31 @@ CASES = {
         "switch",
     ),  # fmt: skip
     "MoCoOp, recomputing layers, kept views": ("MoCoOp", "vit_b16", "TRAINER.CHECKPOINTING", True, "TRAINER.CACHE_VIEWS", True),
+    "MoCoOp, deep": (
+        "MoCoOp",
+        "vit_b16_deep",
+        BATCH,
+        3,
+        "TRAINER.MOCOOP.PROMPT_DEPTH_VISION",
+        2,
+        "TRAINER.MOCOOP.PROMPT_DEPTH_TEXT",
+        2,
+        "TRAINER.MOCOOP.GPA_MEAN",
+        2,
+    ),
+    "MoCoOp, a meta-net": (
+        "MoCoOp",
+        "vit_b16",
+        BATCH,
+        5,
+        "TRAINER.MOCOOP.META_NET",
+        True,
+        "TRAINER.MOCOOP.PROMPT_DEPTH_TEXT",
+        2,
+        "TRAINER.MOCOOP.PROMPT_DEPTH_VISION",
+        1,
+    ),
+    "MoCoOp, experts in turn": ("MoCoOp", "vit_b16", BATCH, 3, "TRAINER.MOCOOP.TEXT_EXPERTS", 2),
     "MoCoOp, released": ("MoCoOp", "vit_b16_ep50_released", BATCH, 3, "OPTIM.LR", 0.002, "OPTIM.WARMUP_EPOCH", 1),
     "MoCoOp, released, single images": (
         "MoCoOp",
@@ -169,6 +194,7 @@ def run(job, folder):
         if not losses and name in ("Tip-Adapter", "LP++", "cross-modal"):  # fitted at once; L-BFGS amplifies last bits, too
             losses = [{"loss": tensor.double().norm().item()} for tensor in trainer.learner.state_dict().values()]
         plan = getattr(trainer, "prompt_plan", getattr(trainer, "class_plan", None))
+        plan = plan or (trainer.expert_plans[0] if getattr(trainer, "expert_plans", None) else None)  # a meta-net's
         parallel.barrier()
         found[name] = {
             "losses": [summary["loss"] for summary in losses],

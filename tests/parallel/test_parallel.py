@@ -81,7 +81,7 @@ def test_each_process_encodes_its_part_of_the_prompts(both, case):
     parts = [found["cases"][case]["tokens"] for found in both[1]]
     longest_prefix = 22  # ATPrompt's; computed by both where they share the classes of one context
     assert sum(parts) <= whole + longest_prefix and max(parts) < whole
-    if case.startswith("MoCoOp"):  # six experts, three for each
+    if case.startswith("MoCoOp") and "meta-net" not in case:  # six experts, three for each
         assert max(parts) <= whole / 2
 
 

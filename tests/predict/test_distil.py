@@ -64,7 +64,7 @@ def test_fitting_brings_the_matrix_to_the_model(trained):
     target = matrices.teacher_logits(trained, features).log_softmax(dim=-1)
 
     def distance(matrix):
-        ours = (matrices.scale_of(trained) * features @ matrix.t()).log_softmax(dim=-1)
+        ours = (trained.scale * features @ matrix.t()).log_softmax(dim=-1)
         return float((target.exp() * (target - ours)).sum(dim=-1).mean())
 
     moved = matrices.fitted(trained, start, features)

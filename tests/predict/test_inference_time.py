@@ -1,5 +1,7 @@
 """The benchmark of evaluation times: it measures what trainers compute, and counts the text work exactly."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -48,6 +50,18 @@ def test_work_and_ratios(clip, methods):
         parts = row["seconds_encoder"] + row["seconds_method"] + row["seconds_once"] / IMAGES
         assert row["seconds_per_image"] == pytest.approx(parts) and row["seconds_encoder"] > 0
     assert not clip.text._forward_pre_hooks  # counting ends with the measurement
+
+
+def test_variants_of_mocoop(clip, methods, monkeypatch):
+    """Deep prompts cost no more text; with a meta-net an image's two experts are encoded for it."""
+    monkeypatch.setitem(inference_time.VARIANTS, "MoCoOp, deep text", ("TRAINER.MOCOOP.PROMPT_DEPTH_TEXT", 2))
+    variants = [inference_time.Method(name, clip, CLASSES, methods["MoCoOp"].trainer.cfg.TRAINER.MOCOOP.TEMPLATES)
+                for name in inference_time.VARIANTS]  # fmt: skip
+    measured = inference_time.measure(clip, [*methods.values(), *variants], 1, IMAGES, repeats=1)
+    rows = {row["method"]: row["text_positions_per_image"] for row in measured}
+    assert rows["MoCoOp, deep text"] == rows["MoCoOp"]
+    plans = [plan.num_tokens for plan in variants[1].trainer.expert_plans]
+    assert rows["MoCoOp, meta-net"] in {a + b for a, b in itertools.combinations(plans, 2)}
 
 
 def test_table(clip, methods, capsys):

@@ -37,7 +37,27 @@ def test_methods_on_learned_words(method, model, make_trainer, tmp_path):
     assert json.loads((tmp_path / "again" / "results.json").read_text())["metrics"] == results["metrics"]
 
 
+def test_mocoops_meta_net(model, make_trainer):
+    pairs = (
+        "MODEL.BACKBONE.NAME",
+        model,
+        "MODEL.BACKBONE.PATH",
+        "",
+        "TRAINER.MOCOOP.META_NET",
+        True,
+        "TRAINER.MOCOOP.PREC",
+        "fp32",
+    )
+    trainer = make_trainer("MoCoOp", "vit_b16", *pairs, "OPTIM.MAX_EPOCH", 1)
+    before = trainer.learner.meta_net.linear2.weight.detach().clone()
+    trainer.train()
+    assert not torch.equal(trainer.learner.meta_net.linear2.weight, before)
+
+
 def test_what_enters_layers_is_refused(model, make_trainer):
+    pairs = ("MODEL.BACKBONE.NAME", model, "MODEL.BACKBONE.PATH", "", "TRAINER.MOCOOP.PROMPT_DEPTH_TEXT", 2)
+    with pytest.raises(UserError, match="PROMPT_DEPTH_TEXT 2: .*nothing can be learned inside its layers"):
+        make_trainer("MoCoOp", "vit_b16", *pairs)
     for method, stem in (("MaPLe", "vit_b16_c2_ep5_batch4_2ctx"), ("TCP", "vit_b16_ep100_ctxv1")):
         with pytest.raises(UserError, match="nothing can be learned inside its layers"):
             make_trainer(method, stem, "MODEL.BACKBONE.NAME", model, "MODEL.BACKBONE.PATH", "")

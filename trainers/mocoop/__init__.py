@@ -4,37 +4,29 @@ One soft prompt ("expert") per group of hard templates; a linear router looks at
 the paper's. Where the released code does otherwise, a switch says so; ``configs/trainers/MoCoOp`` has both recipes.
 """
 
-import contextlib
-
 import torch
 
 from basics import UserError
 from basics.hashes import digest
 from dassl.engine import TRAINER_REGISTRY
-from learning import ImageLearning
 from prompting import soft_parts, word_parts
 
 from . import losses, parts
+from .conditional import Conditional
 from .head import mixture_head
-from .router import Routed
 from .routing import RouterUse, TrainingEntropies
 from .routing import lines as routing_lines
 
 
 @TRAINER_REGISTRY.register()
-class MoCoOp(Routed):
+class MoCoOp(Conditional):
     """Classification loss + λ1 · router loss + λ2 · text loss (Eq. 10) on a top-k mixture of soft prompts."""
 
     section = "MOCOOP"
-    epochs_only_in_schedule = True
     has_experts = True
     takes_several_labels = True
 
     extend_cfg = staticmethod(parts.extend_cfg)
-
-    @property
-    def image_learning(self):
-        return ImageLearning.LAYERS if self.options.TUNE_LAYERNORM else ImageLearning.NOTHING
 
     @property
     def max_norm(self):
@@ -54,6 +46,7 @@ class MoCoOp(Routed):
             raise UserError(f"TRAINER.MOCOOP.TOP_K {o.TOP_K} is more than the {len(groups)} template groups (experts) there are")
         self.check_text_experts(groups)
         self.groups = groups
+        self.aggregate = {}  # weighted sum of what is learned so far; the engine keeps it with checkpoints to resume from
         print(f"{len(groups)} experts, from the first template of each group:")
         for group in groups:
             print(f'  "{group.templates[0]}" ({group.name}, {len(group.templates)} templates)')
@@ -67,25 +60,25 @@ class MoCoOp(Routed):
         self._partial_plans = {}
         self.entropies = TrainingEntropies()
         self._targets = None  # hard features, computed when training first asks for them
-        self.class_plan = self.experts_plan([(self.dm.dataset.classnames, o.FULL_STOP)])
+        self.check_deep()
+        self.plan_classes()
         blocks = self.clip.image_blocks if o.TUNE_LAYERNORM else []
-        return parts.MixtureLearner(self.clip.text.embed(flat), len(groups), self.clip.embed_dim, o, blocks)
-
-    def param_groups(self):
-        norms = list(self.learner.norms.parameters())
-        if not norms:
-            return None
-        rest = [p for name, p in self.learner.named_parameters() if not name.startswith("norms.")]
-        return [{"params": norms, "lr": self.cfg.OPTIM.LR * self.options.LAYERNORM_LR_MULT}, {"params": rest}]
+        sizes = len(groups), self.clip.embed_dim
+        return parts.MixtureLearner(self.clip.text.embed(flat), *sizes, o, blocks, self.new_image_prompts())
 
     # -- features ------------------------------------------------------------------------------------------------------------
 
     def text_features(self):
+        if self.options.META_NET:
+            raise NotImplementedError("with TRAINER.MOCOOP.META_NET each image has text features of its own")
         return self.expert_features(self.class_plan)
 
     def prepare(self):
+        use = RouterUse([g.name for g in self.groups], self.options.TOP_K)
+        if self.options.META_NET:  # nothing outlives an image
+            return None, None, use
         features = self.text_features()
-        return features, losses.gram(features), RouterUse([g.name for g in self.groups], self.options.TOP_K)
+        return features, losses.gram(features), use
 
     def logits(self, image_features, prepared):
         """Cosine to the weighted mean of the k chosen experts' unit features, over τ; no [B, C, E] tensor is made."""
@@ -94,8 +87,9 @@ class MoCoOp(Routed):
         weights = losses.top_k_weights(scores, self.options.TOP_K)
         if use is not None:
             use.add(scores, weights)
-        scale = 1 / self.options.TAU if self.options.TAU else self.clip.logit_scale
-        return scale * losses.mixture_cosine(image_features, features, weights, gram if self.options.RENORMALISE else None)
+        if features is None:
+            return self.scale * self.conditional_cosines(image_features, scores)
+        return self.scale * losses.mixture_cosine(image_features, features, weights, gram if self.options.RENORMALISE else None)
 
     def exported_head(self):
         return mixture_head(self)
@@ -104,11 +98,17 @@ class MoCoOp(Routed):
 
     def loss(self, image_features, labels):
         o, targets = self.options, self.training_targets()
+        image_features, frozen = self.image_and_frozen(image_features)  # [B, E] each
         scores = self.learner.router(image_features)
         turn = self.experts_in_turn()
-        features = self.features_for(targets.plan, scores, turn)  # one pass for both losses
-        class_features, text_features = features[:, targets.class_rows], features[:, targets.text_rows]
-        logits = self.logits(image_features, (class_features, losses.gram(class_features), None))
+        text_features, prepared = None, (None, None, None)
+        if not o.META_NET or o.TEXT_LOSS != "none" or o.SELF_REGULARISATION:
+            features = self.features_for(targets.plan, scores, turn)  # one pass for both losses
+            text_features = features[:, targets.text_rows]
+        if not o.META_NET:
+            class_features = features[:, targets.class_rows]
+            prepared = class_features, losses.gram(class_features), None
+        logits = self.logits(image_features, prepared)
         terms = {"loss_cls": self.class_loss(logits, labels)}
         total = terms["loss_cls"]
         routed, found = self.router_terms(scores, image_features, labels)
@@ -117,11 +117,11 @@ class MoCoOp(Routed):
         if o.TEXT_LOSS != "none":
             terms["loss_text"] = self.text_loss(text_features, turn)
             total = total + o.LAMBDA_TEXT * terms["loss_text"]
+        if o.SELF_REGULARISATION:
+            held, found = self.regularisation(text_features[:, targets.seen], image_features, frozen, logits)
+            terms.update(found)
+            total = total + held
         return total, logits, terms
-
-    def step(self):
-        with parts.idle_rows_kept(self.optim, self.learner.ctx) if self.leaves_out else contextlib.nullcontext():
-            super().step()
 
     def results_extras(self):
         """What the router did, in the log and in results.json."""

@@ -27,11 +27,6 @@ def class_matrix(trainer, mixing):
     return unit(mixed) if trainer.options.RENORMALISE else mixed
 
 
-def scale_of(trainer):
-    """The factor on cosines: 1 / TAU, or CLIP's own."""
-    return 1 / trainer.options.TAU if trainer.options.TAU else float(trainer.clip.logit_scale)
-
-
 def teacher_logits(trainer, features):
     """The model's own logits [N, C] of unit image features [N, E]."""
     with torch.no_grad():
@@ -44,7 +39,7 @@ def fitted(trainer, matrix, features):
     KL(model ‖ matrix), mean over the images, by L-BFGS. Rows keep their lengths with RENORMALISE (1).
     """
     target = teacher_logits(trainer, features).float().softmax(dim=-1)
-    rows, scale = matrix.detach().float().clone().requires_grad_(), scale_of(trainer)
+    rows, scale = matrix.detach().float().clone().requires_grad_(), trainer.scale
     shaped = unit if trainer.options.RENORMALISE else lambda x: x
     optimiser = torch.optim.LBFGS([rows], max_iter=STEPS, line_search_fn="strong_wolfe")
 
@@ -61,7 +56,7 @@ def fitted(trainer, matrix, features):
 def compared(trainer, matrix):
     """{"images", "model", "matrix", "agree"}: accuracies on the run's test images, and for how many both say the same, in %."""
     features, labels = trainer.features_of(trainer.test_loader)
-    own, ours = teacher_logits(trainer, features), scale_of(trainer) * features @ matrix.to(features.dtype).t()
+    own, ours = teacher_logits(trainer, features), trainer.scale * features @ matrix.to(features.dtype).t()
     return {
         "images": len(labels),
         "model": compute_accuracy(own, labels)[0].item(),

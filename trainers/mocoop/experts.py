@@ -1,5 +1,6 @@
 """MoCoOp's text side: prompts and features of the experts, and what its losses compare them with."""
 
+import itertools
 import random
 
 import torch
@@ -7,8 +8,9 @@ import torch
 from basics import UserError
 from learning import PromptTrainer
 from learning.support import SplitFeatures
-from prompting import template_programs, unit, word_programs
+from prompting import Insertions, template_programs, unit, word_programs
 from prompting.descriptions import sentence_programs, sentences_of
+from prompting.insertions import NOTHING
 
 from . import losses, parts
 
@@ -18,22 +20,29 @@ PARTIAL_PLANS = 64  # plans of chosen experts that are kept
 class Experts(SplitFeatures, PromptTrainer):
     """G experts, C classes, E width of the common space; ``groups`` and ``ctx_lengths`` are set with the learner."""
 
-    def experts_plan(self, readouts):
-        """Plan of all experts for several (class names, with full stop?) lists, which share each expert's prefix."""
-        programs, offset = [], 0
+    def expert_programs(self, g, readouts, offset=0):
+        """Expert g's programs for several (class names, with full stop?) lists; its learned rows are ``offset`` …."""
         programs_of = word_programs if self.options.CONTEXT_COUNT == "words" else template_programs
-        for group, length in zip(self.groups, self.ctx_lengths):
-            args = (self.clip.tokenizer,)
-            template = group.templates[0]
-            programs.append([p for names, stop in readouts for p in programs_of(template, names, offset, stop, *args)])
-            offset += length
-        return self.plan(programs)
+        template, tokenizer = self.groups[g].templates[0], self.clip.tokenizer
+        return [p for names, stop in readouts for p in programs_of(template, names, offset, stop, tokenizer)]
 
-    def expert_features(self, plan):
-        """Unit text features [G, C, E] of every expert, the correction added where there is one."""
+    def experts_plan(self, readouts):
+        """Plan of all experts for the lists of ``expert_programs``, which share each expert's prefix."""
+        offsets = itertools.accumulate(self.ctx_lengths, initial=0)
+        return self.plan([self.expert_programs(g, readouts, offset) for g, offset in zip(range(len(self.groups)), offsets)])
+
+    def expert_features(self, plan, ctx=None, text_prompts=None):
+        """Unit text features [G, C, E] of every expert of a plan, the correction added where there is one.
+
+        Args: contexts, and the rows that replace them in deeper layers, that its programs refer to; None: the learner's.
+        """
+        ctx = self.learner.ctx if ctx is None else ctx
+        deep = self.learner.text_prompts if text_prompts is None else text_prompts
+        used = getattr(plan, "num_learned", None)  # a plan of some experts may refer to the first rows only
+        insertions = Insertions(rows={layer: rows[:used] for layer, rows in enumerate(deep, 1)}) if len(deep) else NOTHING
         if self.learner.correction is None:
-            return self.encode(plan, self.learner.ctx)
-        return unit(self.encode(plan, self.learner.ctx, raw=True) + self.learner.correction)
+            return self.encode(plan, ctx, insertions=insertions)
+        return unit(self.encode(plan, ctx, raw=True, insertions=insertions) + self.learner.correction)
 
     def features_for(self, plan, scores, turn=None):
         """``expert_features`` of what a training batch with router scores [B, G] needs: zeros for experts left out.
@@ -41,9 +50,11 @@ class Experts(SplitFeatures, PromptTrainer):
         Without a text loss, experts that no image chose have weight 0 and no gradient: leaving them out changes nothing. With
         one that takes the experts ``turn`` alone, neither does leaving out those that aren't among them.
         """
-        if self.options.TEXT_LOSS != "none" and turn is None and not self.leaves_out:
+        every = self.options.TEXT_LOSS != "none" and turn is None and not self.leaves_out
+        if every or self.options.SELF_REGULARISATION:
             return self.expert_features(plan)
-        chosen = sorted({*scores.topk(self.options.TOP_K, dim=-1).indices.unique().tolist(), *(turn or ())})
+        chosen = () if turn and self.options.META_NET else scores.topk(self.options.TOP_K, dim=-1).indices.unique().tolist()
+        chosen = sorted({*chosen, *(turn or ())})
         if len(chosen) == len(self.groups):
             return self.expert_features(plan)
         if turn is None:
@@ -64,6 +75,11 @@ class Experts(SplitFeatures, PromptTrainer):
         order = random.Random(self.cfg.SEED).sample(range(total), total)
         first = (self.epoch * self.num_batches + self.batch_idx) * count
         return sorted(order[(first + i) % total] for i in range(count))
+
+    @property
+    def scale(self):
+        """The factor on cosines: 1 / TAU, or CLIP's own."""
+        return 1 / self.options.TAU if self.options.TAU else self.clip.logit_scale
 
     def text_loss(self, text_features, turn):
         """L_text of soft features [G, C, E], of the experts in ``turn`` or, where it is None, of all."""
@@ -129,8 +145,9 @@ class Experts(SplitFeatures, PromptTrainer):
             every = list(getattr(self.dm.dataset, "all_classnames", seen)) if o.TEXT_CLASSES == "all" else list(seen)
             hard = self.hard_groups(every)  # G tensors [I, C, E]
             rows = torch.tensor([every.index(name) for name in seen], device=self.device)
-            if o.FULL_STOP or every == list(seen):  # one read-out: classification takes the rows of the training classes
-                plan, class_rows, text_rows = self.experts_plan([(every, o.FULL_STOP)]), rows, slice(None)
+            stop = o.FULL_STOP or every != list(seen)
+            if o.FULL_STOP == stop or o.META_NET:  # one read-out: classification takes the rows of the training classes, or none
+                plan, class_rows, text_rows = self.experts_plan([(every, stop)]), rows, slice(None)
             else:  # two read-outs of the same prefixes
                 plan = self.experts_plan([(every, True), (seen, False)])
                 class_rows, text_rows = slice(len(every), None), slice(0, len(every))

@@ -38,5 +38,6 @@ def mixture_head(trainer):
     router, options = trainer.learner.router, trainer.options
     if not isinstance(router, nn.Linear):
         raise UserError("export: this MoCoOp's router isn't one linear layer (TRAINER.MOCOOP.ROUTER_HIDDEN); that isn't exported")
-    scale = 1 / options.TAU if options.TAU else float(trainer.clip.logit_scale)
-    return MixtureHead(trainer.text_features(), router, options.TOP_K, scale, options.RENORMALISE)
+    if options.META_NET:
+        raise UserError("export: this MoCoOp's prompts depend on the image (TRAINER.MOCOOP.META_NET); that isn't exported")
+    return MixtureHead(trainer.text_features(), router, options.TOP_K, float(trainer.scale), options.RENORMALISE)

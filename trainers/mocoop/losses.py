@@ -37,6 +37,23 @@ def mixture_cosine(image_features, features, weights, gram_matrix=None):
     return dot * squared.clamp_min(1e-12).rsqrt()
 
 
+def own_mixture_cosine(image_features, features, weights, renormalise=True):
+    """As ``mixture_cosine``, where each image has text features of its own.
+
+    Args:
+        image_features: [B, E], unit length.
+        features: [B, k, C, E], unit length.
+        weights: [B, k].
+        renormalise: divide by the mixture's length.
+
+    Returns:
+        [B, C].
+    """
+    mixed = torch.einsum("bk,bkce->bce", weights, features)
+    dot = torch.einsum("be,bce->bc", image_features, mixed)
+    return dot * mixed.square().sum(dim=-1).clamp_min(1e-12).rsqrt() if renormalise else dot
+
+
 def group_target(image_features, group_features, tau=1.0, centre=None):
     """Eq. 4-6: softmax over groups of the cosine of the image to the group's mean feature.
 

@@ -13,6 +13,10 @@ from learning.dataset import hand_template, own_group_file
 from learning.keys import precision
 from prompting import Plan, TemplateGroup, read_groups
 
+from ..cocoop import build_meta_net
+from ..vpt import random_rows
+from .switches import deep_keys
+
 
 def extend_cfg(cfg):
     """TRAINER.MOCOOP: the defaults are the paper's recipe."""
@@ -68,6 +72,7 @@ def extend_cfg(cfg):
             low=0,
         ),
         GRAD_CLIP=key(0.0, "largest gradient norm under fp16, amp and bf16; 0: no clipping", **weight),
+        **deep_keys(),
     )  # fmt: skip
 
 
@@ -87,9 +92,12 @@ class MixtureLearner(nn.Module):
         router_centre: [G], each group's mean cosine over the training images (ROUTER_CENTRE), a buffer; or None.
         correction: [1, E], added to every text feature (released recipe), or None.
         norms: ln_1 and ln_2 of the image encoder's blocks (released recipe), shared with CLIP; or an empty list.
+        text_prompts: rows [N, D] that replace ``ctx`` before the text tower's layers 1, 2, … (PROMPT_DEPTH_TEXT - 1 of them).
+        image_prompts: ``ImagePrompts``' rows of the image encoder, shared by the experts.
+        meta_net: image feature [B, E] -> shift of all context vectors [B, D] (META_NET), or None.
     """
 
-    def __init__(self, ctx, num_experts, embed_dim, options, blocks):
+    def __init__(self, ctx, num_experts, embed_dim, options, blocks, image_prompts=()):
         super().__init__()
         self.ctx = nn.Parameter(ctx.detach().float().clone())
         self.router = build_router(embed_dim, num_experts, options.ROUTER_HIDDEN)
@@ -97,11 +105,14 @@ class MixtureLearner(nn.Module):
         self.correction = nn.Parameter(torch.zeros(1, embed_dim)) if options.CORRECTION else None
         self.norms = nn.ModuleList(nn.ModuleDict({"ln_1": b.ln_1, "ln_2": b.ln_2}) for b in blocks)
         self.norms.requires_grad_(True)
+        self.text_prompts = random_rows(options.PROMPT_DEPTH_TEXT - 1, *ctx.shape)
+        self.image_prompts = nn.ParameterList(image_prompts)
+        self.meta_net = build_meta_net(embed_dim, ctx.shape[1]) if options.META_NET else None
 
 
 @contextlib.contextmanager
 def idle_rows_kept(optimizer, parameter):
-    """Rows of a parameter without gradient come out of the optimiser's step inside as they went in, state and all.
+    """Rows of a parameter [N, D] without gradient come out of the optimiser's step inside as they went in, state and all.
 
     A row without gradient belongs to an expert that wasn't encoded. In the released code each expert is a parameter of its
     own, and optimisers skip parameters that have no gradient: no weight decay, no momentum.
