@@ -16,7 +16,7 @@ from pathlib import Path
 
 from basics import UserError, home, printable, program, read_json
 from basics.program import EXIT_STATUSES, Parser
-from inference import Predictor, as_text, gathering, picture, read_run, routing, scoring, writing
+from inference import MatrixPredictor, Predictor, as_text, gathering, picture, read_matrix, read_run, routing, scoring, writing
 
 __all__ = ["Predictor", "routing"]  # for those who import this command
 EXIT_UNREADABLE = 3
@@ -38,6 +38,10 @@ def build_parser():
     names.add_argument(
         "--classes-file", metavar="FILE", help="choose among the classes in this file: one a line, or a run's results.json"
     )
+    names.add_argument(
+        "--matrix", metavar="FILE",
+        help="classify with this class matrix of the run (python -m inference.distil), without router and prompts",
+    )  # fmt: skip
     parser.add_argument("--top", type=int, default=5, help="how many classes to name (default 5)")
     parser.add_argument(
         "--output", "-o", action="append", default=[], metavar="FILE",
@@ -113,21 +117,30 @@ def run(args):
         raise UserError(f"--top {args.top}: at least one class must be named")
     for file in args.output:
         writing.check_output(file)
-    results, chosen = read_run(args.model_dir), chosen_classes(args)
+    results, matrix = read_run(args.model_dir), read_matrix(args.matrix) if args.matrix else None
+    if matrix and args.load_epoch is not None:
+        raise UserError(
+            f"--load-epoch {args.load_epoch} has no effect with --matrix: the matrix was made from one epoch's weights"
+        )
+    chosen = matrix.classnames if matrix else chosen_classes(args)
     gathering.check_named(args.images)
     say(f"Loading {results.get('trainer')} ({results.get('backbone')}) from {args.model_dir}")
     found = gathering.gather(args.images)
     for line in found.remarks():
         say(line)
     labels = labels_of(args, found, results, chosen)
-    predictor = Predictor(args.model_dir, chosen, args.load_epoch, [word for pair in args.pairs for word in pair])
+    overrides = [word for pair in args.pairs for word in pair]
+    if matrix:
+        predictor = MatrixPredictor(args.model_dir, matrix, overrides)
+    else:
+        predictor = Predictor(args.model_dir, chosen, args.load_epoch, overrides)
     printed = len(found.images) < MANY or not (args.output or args.report)
     predictions, unreadable, scores = predict(predictor, found.images, labels, args.top, printed)
     if not predictions:
         more = f" (and {len(unreadable) - 1} more)" if len(unreadable) > 1 else ""
         raise UserError(f"{unreadable[0][1]}{more}: no image can be read")
     about = {key: results.get(key) for key in ("trainer", "dataset", "backbone")}
-    about = {"run": args.model_dir, **about, "classnames": predictor.classnames}
+    about = {"run": args.model_dir, **about, "classnames": predictor.classnames, **({"matrix": args.matrix} if matrix else {})}
     for file in args.output:
         writing.write_predictions(predictions, unreadable, about, file)
     if args.json:
@@ -135,7 +148,7 @@ def run(args):
     if args.picture:
         picture(predictions, args.picture, results, predictor.upright)
     note = scoring.calibration_note(results)
-    if note and (chosen is None or chosen == results["classnames"]):
+    if note and not matrix and (chosen is None or chosen == results["classnames"]):
         say(note)
     if scores.true:
         report(args, predictions, scores, about, predictor)

@@ -2,17 +2,20 @@
 
 from . import gathering, scoring, writing
 from .drawing import picture
+from .matrix import MatrixPredictor, read_matrix
 from .predictor import Predictor, as_text, routing
 from .run import configuration, read_run, without_images
 from .saved import Saved, read_predictions
 
 __all__ = [
+    "MatrixPredictor",
     "Predictor",
     "Saved",
     "as_text",
     "configuration",
     "gathering",
     "picture",
+    "read_matrix",
     "read_predictions",
     "read_run",
     "routing",

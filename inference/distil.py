@@ -5,7 +5,7 @@
 The mixing weights of all images are replaced by their mean over the run's training images, so that the experts' text features of
 a class become one row. ``--fit`` then moves the rows of the trained classes until their probabilities on the training images are
 the model's. Test images only measure the loss. Files: `<classes>.safetensors` (`classes` [C, E], fp32; names, factor and origin
-in its metadata) and `distilled.json`.
+in its metadata) and `distilled.json`. `predict.py --matrix FILE` classifies with such a file.
 """
 
 import contextlib
@@ -17,6 +17,7 @@ from pathlib import Path
 from basics import UserError, home, program, write_json
 from basics.program import EXIT_STATUSES, Parser
 
+from .matrix import FORMAT
 from .run import configuration, read_run
 
 
@@ -39,6 +40,8 @@ def build(results, overrides, run, epoch):
     trainer_class = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
     if not getattr(trainer_class, "has_experts", False):
         raise UserError(f"{run}: {results['trainer']} has no mixture of experts; distil takes a run of MoCoOp")
+    if cfg.DATASET.MULTI_LABEL:
+        raise UserError(f"{run}: its images have several labels (DATASET.MULTI_LABEL); distil takes runs with one label an image")
     with contextlib.redirect_stdout(io.StringIO()):  # what trainers say while they are built belongs in a log
         trainer = trainer_class(cfg)
         trainer.load_model(str(run), epoch)
@@ -72,7 +75,8 @@ def distil(run, out, overrides=(), epoch=None, fit=False):
     names = [group.name for group in trainer.groups]
     found = {
         "run": str(run), "trainer": results["trainer"], "dataset": results["dataset"], "backbone": results["backbone"],
-        "training_images": len(features), "mixing": dict(zip(names, mixing.tolist())), "classes": {},
+        "fingerprint": results["fingerprint"], "training_images": len(features),
+        "mixing": dict(zip(names, mixing.tolist())), "classes": {},
     }  # fmt: skip
     subset = results["subsample_classes"]
     for classes in (subset, "new") if subset == "base" else (subset,):
@@ -94,7 +98,7 @@ def save(matrix, trainer, found, said, file, scale):
     file.parent.mkdir(parents=True, exist_ok=True)
     about = {
         "classnames": list(trainer.dm.dataset.classnames), "scale": scale, "backbone": found["backbone"], "run": found["run"],
-        "made_from": trainer.made_from(), **said,
+        "made_from": trainer.made_from(), "format": FORMAT, "fingerprint": found["fingerprint"], **said,
     }  # fmt: skip
     save_file(
         {"classes": matrix.float().cpu().contiguous()}, str(file), metadata={key: json.dumps(v) for key, v in about.items()}

@@ -5,8 +5,11 @@ import json
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 
+import predict
 from basics import UserError
+from inference import MatrixPredictor, read_matrix
 from inference.distil import distil, main
 from prompting import unit
 from tests.trainers.conftest import image_root, make_trainer, tiny_weights  # noqa: F401  (fixtures)
@@ -52,6 +55,43 @@ def test_a_matrix_by_hand(trained, tmp_path, capsys):
     assert len(new) == 2 and about["classnames"] == ["dog", "electric_fan"]
 
 
+def test_predictions_with_a_matrix(trained, tmp_path, capsys):
+    main([str(tmp_path / "run"), "--out", str(tmp_path / "d")])
+    for classes in ("base", "new"):
+        file = tmp_path / "d" / f"{classes}.safetensors"
+        rows, about = read(file)
+        item = trained.dm.dataset.test[0]
+        feature = trained.clip.encode_image(trained.test_loader.dataset.transform(read_image(item))[None])[0]
+        shares = (about["scale"] * rows @ feature).softmax(dim=0).tolist()
+        found = MatrixPredictor(tmp_path / "run", read_matrix(file))([item.impath])[0]
+        assert {c["name"]: c["probability"] for c in found["classes"]} == pytest.approx(dict(zip(about["classnames"], shares)))
+        assert "experts" not in found
+    output = tmp_path / "table.json"
+    words = ["--model-dir", str(tmp_path / "run"), "--matrix", str(file), item.impath]
+    capsys.readouterr()
+    assert predict.main([*words, "--output", str(output)]) == 0
+    said, printed = json.loads(output.read_text()), capsys.readouterr()
+    assert said["matrix"] == str(file) and said["classnames"] == ["dog", "electric_fan"]
+    assert "router" not in printed.out and "on its own" not in printed.err
+    assert predict.main([*words, "--load-epoch", "2"]) == 2 and "--load-epoch 2 has no effect" in capsys.readouterr().err
+
+
+def test_matrices_that_are_refused(trained, make_trainer, tmp_path, capsys):  # noqa: F811
+    distil(tmp_path / "run", tmp_path / "d")
+    file = tmp_path / "d" / "base.safetensors"
+    make_trainer("MoCoOp", "vit_b16", *BASE, "SEED", 2, out="other").train()
+    with pytest.raises(UserError, match="was not made from .*other"):
+        MatrixPredictor(tmp_path / "other", read_matrix(file))
+    with pytest.raises(UserError, match="no such file"):
+        read_matrix(tmp_path / "d" / "all.safetensors")
+    file.write_bytes(file.read_bytes()[:-8])
+    with pytest.raises(UserError, match="damaged"):
+        read_matrix(file)
+    save_file({"classes": torch.zeros(3, 4)}, str(file), metadata={"classnames": "[]", "scale": "1.0"})  # as it once was
+    with pytest.raises(UserError, match="not written by this version"):
+        read_matrix(file)
+
+
 def read_image(item):
     from dassl.utils import read_image
 
@@ -88,5 +128,7 @@ def test_refusals(make_trainer, tmp_path):  # noqa: F811
     make_trainer("MoCoOp", "vit_b16", "TRAINER.MOCOOP.TUNE_LAYERNORM", True, out="ln").train()
     with pytest.raises(UserError, match="TUNE_LAYERNORM"):
         distil(tmp_path / "ln", tmp_path / "d")
+    with pytest.raises(UserError, match="several labels"):
+        distil(tmp_path / "ln", tmp_path / "d", ["DATASET.MULTI_LABEL", True])
     with pytest.raises(UserError, match="no such run folder"):
         distil(tmp_path / "gone", tmp_path / "d")
