@@ -242,7 +242,12 @@ def run(args):
     if not args.repository and "torch" not in sys.modules:
         from dassl.config import known
 
-        known.check_at_once(lambda cfg: merge(cfg, args))
+        cfg = known.check_at_once(lambda cfg: merge(cfg, args))
+        if cfg is not None:
+            from datasets.check import quick_check
+
+            cfg.DATASET.ROOT = cfg.DATASET.ROOT or "data"
+            quick_check(cfg)
     if sys.stderr.isatty() and "torch" not in sys.modules and is_first():
         print("starting", file=sys.stderr, flush=True)  # a sign of life: importing PyTorch takes seconds
     import_methods()

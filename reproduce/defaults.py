@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from basics import program, write_text
+from basics.identity import flatten
 from dassl.config import get_cfg_default, known
 
 FILE = Path(__file__).with_name("defaults.json")
@@ -34,7 +35,8 @@ def without(whole: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
 
 
 def read() -> dict[str, Any]:
-    """{"methods": names of the registered methods, "keys": nested defaults, "declarations": hash of what declares them}"""
+    """{"methods": names of the registered methods, "keys": nested defaults, "ranges": {dotted key: what it may be},
+    "declarations": hash of what declares them}"""
     return json.loads(FILE.read_text(encoding="utf-8"))
 
 
@@ -49,7 +51,10 @@ def current() -> dict[str, Any]:
     from dassl.engine import TRAINER_REGISTRY
 
     methods, keys = sorted(TRAINER_REGISTRY.registered_names()), added(trainers.extend_cfg)
-    return {"declarations": known.declarations(), "methods": methods, "keys": keys}
+    cfg = get_cfg_default()
+    trainers.extend_cfg(cfg)
+    ranges = json.loads(json.dumps(known.ranges_of(cfg, flatten(keys))))
+    return {"declarations": known.declarations(), "methods": methods, "keys": keys, "ranges": ranges}
 
 
 def write() -> None:

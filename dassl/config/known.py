@@ -1,63 +1,122 @@
-"""Mistyped keys and values, told before PyTorch is imported: classes that import it declare the methods' keys.
+"""Mistyped keys, values and methods, told before PyTorch is imported: classes that import it declare the methods' keys.
 
-``reproduce/defaults.json`` names those keys. What is said with its help is said only while the declarations are those that the
-file was made from; where someone has added a method or changed one, the run itself finds out.
+``reproduce/defaults.json`` has those keys with their ranges, and the methods' names. What is said with its help is said only
+while the declarations are those that the file was made from; where someone has changed a method, the run itself finds out.
 """
 
 import ast
 import hashlib
 import json
+import re
 
-from basics import UserError, home
+from basics import UserError, home, nearest
 
 from .check import check_values
 from .defaults import get_defaults
 from .node import CfgNode
+from .schema import Key, keys_of
 
 FILE = "reproduce/defaults.json"
 _FUNCTION = "extend_cfg"
+_KINDS = {kind.__name__: kind for kind in (int, float, str, bool)}
+_PLAIN = ("meaning", "low", "high", "above", "below", "length")  # of a Key, beside what _as_data treats by itself
 
 
-def declarations():
-    """Hash of what declares the methods' keys: functions ``extend_cfg`` of trainers/ and learning/, all of learning/keys.py."""
-    whole = hashlib.sha256()
+def _sources():
+    """(path below its root, source) of the files that may declare keys or register methods."""
     for root in sorted({home.PROJECT, home.own_folder()}):
         for folder in ("learning", "trainers"):
             for file in sorted((root / folder).rglob("*.py")):
-                source = file.read_text(encoding="utf-8")
-                for node in ast.walk(ast.parse(source)):
-                    if isinstance(node, ast.FunctionDef) and (node.name == _FUNCTION or file.name == "keys.py"):
-                        text = ast.get_source_segment(source, node)
-                        whole.update(f"{file.relative_to(root).as_posix()} {text}\n".encode())
+                yield file.relative_to(root).as_posix(), file.read_text(encoding="utf-8")
+
+
+def declarations():
+    """Hash of what declares the methods' keys: functions ``extend_cfg`` of trainers/ and learning/ with what they use of their
+    own files, all of learning/keys.py."""
+    whole = hashlib.sha256()
+    for path, source in _sources():
+        everything = path.endswith("/keys.py")
+        if not everything and f"def {_FUNCTION}" not in source:
+            continue
+        tree, lines = ast.parse(source), source.split("\n")
+        found = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and (everything or n.name == _FUNCTION)]
+        for node in [*found, *([] if everything else _used(tree, found))]:
+            text = "\n".join(lines[node.lineno - 1 : node.end_lineno])
+            whole.update(f"{path} {text}\n".encode())
     return whole.hexdigest()
 
 
+def _used(tree, functions):
+    """Functions and assignments at the top of a file that functions use, directly or by way of each other."""
+    named = {}
+    for node in tree.body:
+        targets = [node] if isinstance(node, ast.FunctionDef) else getattr(node, "targets", [])
+        named.update({getattr(target, "name", getattr(target, "id", "")): node for target in targets})
+    wanted, found = list(functions), {}
+    while wanted:
+        names = {n.id for n in ast.walk(wanted.pop()) if isinstance(n, ast.Name)} & named.keys() - found.keys()
+        found.update({name: named[name] for name in names})
+        wanted += [named[name] for name in names]
+    return [found[name] for name in sorted(found)]
+
+
 def check_at_once(merge):
-    """Raise UserError for an unknown key, or a value of the engine's own keys that isn't allowed.
+    """Raise UserError for an unknown key, a value that isn't allowed, or an unknown method.
 
     Args:
         merge: function that merges files and words into a default configuration.
+
+    Returns:
+        That configuration; None where the run itself has to find out what is wrong with it.
     """
     try:
         content = json.loads((home.PROJECT / FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return
+        return None
     cfg = get_defaults()
-    add_keys(cfg, content["keys"], values=False)  # types and ranges stand with the declarations
+    add_keys(cfg, content["keys"], content["ranges"])
     try:
         merge(cfg)
         check_values(cfg)
     except UserError:
         if content.get("declarations") == declarations():
             raise
+        return None
+    _check_method(cfg.TRAINER.NAME, content["methods"])
+    return cfg
 
 
-def add_keys(node, keys, values=True):
-    """Add nested {name: default} to a configuration; without ``values`` each key takes any value."""
+def _check_method(name, known):
+    """UserError for a name that no method has, in the words of the registry; not where a file of trainers/ has it in its text."""
+    if name not in known and not any(re.search(rf"\b{re.escape(name)}\b", source) for _, source in _sources()):
+        raise UserError(f'unknown trainer "{name}"{nearest(name, known)}; known: {", ".join(sorted(known))}')
+
+
+def add_keys(node, keys, ranges=None, prefix=""):
+    """Add nested {name: default} to a configuration, declared as ``ranges`` says (``ranges_of``); undeclared without it."""
     for name, value in keys.items():
+        full = f"{prefix}{name}"
         if isinstance(value, dict):
             if name not in node:
                 node[name] = CfgNode()
-            add_keys(node[name], value, values)
+            add_keys(node[name], value, ranges, f"{full}.")
+        elif ranges and full in ranges:
+            setattr(node, name, _from_data(value, ranges[full]))
         else:
-            node[name] = value if values else None
+            node[name] = None if ranges is not None else value  # an undeclared key takes any value
+
+
+def ranges_of(cfg, names):
+    """{dotted key: what it may be, as plain data} of the declared keys among ``names``, without functions that check values."""
+    return {name: _as_data(known) for name, known, _ in keys_of(cfg) if name in names}
+
+
+def _as_data(known):
+    data = {name: getattr(known, name) for name in _PLAIN if getattr(known, name) is not None}
+    return {**data, "kind": known.entry_kind.__name__, "choices": list(known.choices), "also": list(known.also.items())}
+
+
+def _from_data(default, data):
+    plain = {name: data[name] for name in _PLAIN if name in data}
+    also = {value: meaning for value, meaning in data["also"]}
+    return Key(default, kind=_KINDS.get(data["kind"]), choices=tuple(data["choices"]), also=also, **plain)

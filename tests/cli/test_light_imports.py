@@ -61,12 +61,36 @@ def test_training_and_evaluation(kind, imported, miniature, tmp_path):
         (("OPTIM.LR", "fast"), "OPTIM.LR"),
         (("OPTIM.LR", "-1.0"), "OPTIM.LR"),
         (("TEST.SPLIT", "tset"), "did you mean test"),
+        (("TRAINER.COOP.N_CTX", "0"), "TRAINER.COOP.N_CTX 0: must be a whole number from 1 to 1000"),
+        (("TRAINER.COOP.N_CTX", "many"), "TRAINER.COOP.N_CTX takes a value of type int"),
+        (("TRAINER.COOP.PREC", "fp33"), 'TRAINER.COOP.PREC "fp33": must be one of fp32, fp16, amp, bf16 (did you mean fp32?)'),
+        (("TRAINER.MMRL.ALPHA", "1.5"), "TRAINER.MMRL.ALPHA 1.5: must be a number from 0 to 1"),
+        (("TRAINER.MOCOOP.TEXT_LOSS", "al"), "TRAINER.MOCOOP.TEXT_LOSS"),
+        (("TRAINER.NAME", "CoOpp"), 'unknown trainer "CoOpp" (did you mean CoOp?); known: ADAPTER'),
+        (("DATASET.NAME", "EuroSAD"), 'unknown dataset "EuroSAD" (did you mean EuroSAT?)'),
+        (("DATASET.ROOT", "/nowhere/data"), "the data folder /nowhere/data itself doesn't exist"),
+        (("--root", "/nowhere/data"), "the data folder /nowhere/data itself doesn't exist"),
+        (("--trainer", "Mocoop"), 'unknown trainer "Mocoop" (did you mean MoCoOp?)'),
+        (
+            ("--config-file", "configs/trainers/CoOp/vit_b16.yml"),
+            "--config-file: no such file: configs/trainers/CoOp/vit_b16.yml",
+        ),
+        (
+            ("--dataset-config-file", "configs/datasets/eurosta.yaml"),
+            "the nearest existing file is configs/datasets/eurosat.yaml",
+        ),
     ],
 )
 def test_what_is_mistyped_is_told_before_torch_is_imported(pairs, named, arguments, monkeypatch):
-    code = "import sys, train; status = train.main(sys.argv[1:]); sys.exit(status + ('torch' in sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code, *arguments(*pairs)], capture_output=True, text=True, cwd=PROJECT)
+    option, value = pairs
+    words = arguments(**{option[2:].replace("-", "_"): value}) if option.startswith("--") else arguments(*pairs)
+    code = (
+        "import resource, sys, train; status = train.main(sys.argv[1:]); print(sum(resource.getrusage(resource.RUSAGE_SELF)[:2])); "
+        "sys.exit(status + ('torch' in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, cwd=PROJECT)
     assert done.returncode == 2 and named in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
+    assert float(done.stdout) < 1.5  # seconds of a CPU, however busy: half of one alone, and importing torch takes more
 
 
 def test_where_methods_have_changed_the_run_itself_finds_out(monkeypatch):
@@ -81,8 +105,55 @@ def test_where_methods_have_changed_the_run_itself_finds_out(monkeypatch):
     known.check_at_once(merge)
 
 
-def test_methods_keys_take_any_value_at_first():
-    known.check_at_once(lambda cfg: cfg.merge_from_list(["TRAINER.COOP.PREC", "3", "TRAINER.COOP.N_CTX", "many"]))
+def test_what_is_said_early_is_what_the_run_says():
+    """Of every key of every method: for values at and past its limits, and of other types."""
+    import trainers
+    from dassl.config import get_cfg_default
+    from dassl.config.schema import keys_of
+    from reproduce import defaults
+
+    whole, light = get_cfg_default(), get_cfg_default()
+    trainers.extend_cfg(whole)
+    content = defaults.read()
+    known.add_keys(light, content["keys"], content["ranges"])
+    early, compared = {name: k for name, k, _ in keys_of(light)}, 0
+    for name, declared, value in keys_of(whole):
+        assert name in early, name
+        values = [value, -1, 0, 1, 10**9, 0.5, "", "x", None, False, True, *declared.choices, *declared.also]
+        for tried in [*values, *((v,) * n for v in values for n in (0, 1, 2, 3) if declared.is_sequence)]:
+            said = declared.complaint(tried)
+            assert early[name].complaint(tried) == said or (declared.check and not early[name].complaint(tried)), (name, tried)
+            compared += bool(said)
+    assert compared > 1000
+
+
+def test_a_method_that_only_a_file_names_is_left_to_the_run(tmp_path, monkeypatch):
+    """A file of the user's own may register it, in whatever way."""
+    from basics import home
+
+    (tmp_path / "trainers").mkdir()
+    (tmp_path / "trainers" / "mine.py").write_text("name = 'Mine'")
+    named = lambda name: known.check_at_once(lambda cfg: cfg.merge_from_list(["TRAINER.NAME", name]))  # noqa: E731
+    with pytest.raises(UserError, match='unknown trainer "Mine"'):
+        named("Mine")
+    monkeypatch.setattr(home, "own_folder", lambda: tmp_path)
+    assert named("Mine").TRAINER.NAME == "Mine"
+
+
+def test_a_changed_helper_is_a_changed_declaration(tmp_path, monkeypatch):
+    """What an ``extend_cfg`` uses of its own file decides ranges, too; the rest of the file doesn't."""
+    from basics import home
+
+    file = tmp_path / "trainers" / "mine.py"
+    file.parent.mkdir()
+    monkeypatch.setattr(home, "own_folder", lambda: tmp_path)
+    text = "MOST = 4\ndef keys():\n    return MOST\ndef other():\n    return 1\n"
+    text += "class A:\n    def extend_cfg(cfg):\n        cfg.A = keys()\n"
+    hashes = []
+    for changed in (text, text.replace("MOST = 4", "MOST = 5"), text.replace("return 1", "return 2")):
+        file.write_text(changed)
+        hashes.append(known.declarations())
+    assert hashes[0] == hashes[2] != hashes[1]
 
 
 @pytest.mark.skipif(not pathlib.Path("/proc/self/maps").is_file(), reason="no /proc")
