@@ -248,8 +248,8 @@ def run(args):
 
             cfg.DATASET.ROOT = cfg.DATASET.ROOT or "data"
             quick_check(cfg)
-    if sys.stderr.isatty() and "torch" not in sys.modules and is_first():
-        print("starting", file=sys.stderr, flush=True)  # a sign of life: importing PyTorch takes seconds
+    if "torch" not in sys.modules and is_first():  # a sign of life: importing PyTorch takes seconds
+        print("starting", file=sys.stderr if sys.stderr.isatty() else sys.stdout, flush=True)
     import_methods()
     cfg = setup_cfg(args)
     from dassl.engine import launch

@@ -107,6 +107,7 @@ def save(matrix, trainer, found, said, file, scale):
 
 def run(args):
     folder = Path(args.run)
+    print(f"Loading {folder}", file=sys.stderr, flush=True)
     out = Path(args.out) if args.out else folder / "distilled"
     root = ["DATASET.ROOT", args.root] if args.root else []
     found = distil(folder, out, [*root, *(word for pair in args.pairs for word in pair)], args.load_epoch, args.fit)

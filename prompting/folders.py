@@ -7,6 +7,8 @@ from typing import Any
 
 from basics import UserError, home, read_json
 
+from .reach import hub_at_hand
+
 HUB, LOCAL = "hf-hub:", "local-dir:"  # open_clip's prefixes
 CONFIGS = ("open_clip_config.json", "config.json")  # of several, the first says what the model is
 HUB_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin", "model.safetensors", "pytorch_model.bin")
@@ -46,17 +48,18 @@ def from_hub(name: str, files: tuple[str, ...]) -> str:
 
     repo, _, revision = name.removeprefix(HUB).partition("@")
     reason = f"it has none of {', '.join(files)}"
-    for file in files:
-        try:
-            return hf_hub_download(repo, file, revision=revision or None)
-        except HFValidationError as e:
-            raise UserError(f"{name} isn't hf-hub:organisation/model: {_first_line(e)}") from e
-        except LocalEntryNotFoundError as e:  # no network, and not in the cache
-            reason = _first_line(e)
-        except EntryNotFoundError:
-            continue
-        except Exception as e:  # the repository isn't there, or is gated; the network fails in many ways
-            reason = _first_line(e)
+    with hub_at_hand() as why:
+        for file in files:
+            try:
+                return hf_hub_download(repo, file, revision=revision or None)
+            except HFValidationError as e:
+                raise UserError(f"{name} isn't hf-hub:organisation/model: {_first_line(e)}") from e
+            except LocalEntryNotFoundError as e:  # no network, and not in the cache
+                reason = why or _first_line(e)
+            except EntryNotFoundError:
+                continue
+            except Exception as e:  # the repository isn't there, or is gated; the network fails in many ways
+                reason = why or _first_line(e)
     raise UserError(
         f"{name}: not in the Hub's cache, and it can't be fetched ({reason}). Put the model into a folder on a machine with "
         "network (hf download), and name that"

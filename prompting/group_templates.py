@@ -144,6 +144,7 @@ def class_names(words):
 
 def run(args):
     """Do what the arguments say; print the groups."""
+    print(f"Loading {args.backbone}", file=sys.stderr, flush=True)
     import torch
 
     from .clip import load_clip

@@ -135,6 +135,30 @@ def variant_name(opts):
     return "-".join(parts)
 
 
+def changing(run, first):
+    """The run without those of its KEY, VALUE pairs, from word ``first`` on, that change nothing: the recipe says the same.
+
+    Settings of the machine stay: they change no number, and a run needs them.
+    """
+    at = first
+    while at < len(run.opts):
+        without = replace(run, opts=run.opts[:at] + run.opts[at + 2 :])
+        deciding = run.opts[at] not in NOT_DECIDING or run.opts[at] in FILES
+        if deciding and not _departs(run, without):
+            run = without
+        else:
+            at += 2
+    return run
+
+
+def _departs(run, without):
+    """Whether two runs have other settings, or one of them can't be: settings may need each other."""
+    try:
+        return bool(recorded.departures(run, without))
+    except UserError:
+        return True
+
+
 def concerning(trainer, opts):
     """The user's KEY, VALUE pairs without other methods' own keys and, for zero-shot, those of the optimiser."""
     others = {name.upper() for name in recipes.method_names()} - {trainer.upper()}
@@ -174,8 +198,10 @@ class Selection:
         recipe = recipes.recipe_cfg(self.recipe, row.trainer, source or dataset, setting, shots)
         cfg = next((file for method, file in self.cfgs if method in ("", row.trainer)), recipe)
         own = ("TRAINER.MOCOOP.GROUPING_SEED", str(seed)) if row.regrouped else ()
-        opts = row.changes(source or dataset, self.recipe) + own + concerning(row.trainer, self.opts)
-        return Run(kind, dataset, row.trainer, cfg, seed, shots, subsample, source, opts, variant_name(opts))
+        changes = row.changes(source or dataset, self.recipe) + own
+        run = Run(kind, dataset, row.trainer, cfg, seed, shots, subsample, source, changes + concerning(row.trainer, self.opts))
+        run = changing(run, len(changes)) if self.opts else run
+        return replace(run, variant=variant_name(run.opts))
 
     def seeds_of(self, row):
         """The seeds that a row has: one for zero-shot, where they change nothing."""

@@ -75,6 +75,7 @@ def cluster(args):
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "so the task will be retried")
     if not args.address:
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # on any system: Ray listens on the loopback interface alone
+    print("starting Ray" if not args.address else f"connecting to Ray at {args.address}", flush=True)
     try:
         import ray
     except ModuleNotFoundError:
@@ -85,7 +86,6 @@ def cluster(args):
     python_path = os.pathsep.join(filter(None, [ours, os.environ.get("PYTHONPATH")]))
     environment = {"env_vars": {"PYTHONPATH": python_path}} if python_path else {}
     options = {"runtime_env": environment, "log_to_driver": False, "logging_level": logging.ERROR}
-    print("starting Ray" if not args.address else f"connecting to Ray at {args.address}", flush=True)
     try:
         if args.address:
             ray.init(address=args.address, **options)

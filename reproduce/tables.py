@@ -62,7 +62,7 @@ def add_settings(parser, seeds=(1, 2, 3)):
     )
     parser.add_argument("--backbone", metavar="NAME", help="for all runs; the same as --set MODEL.BACKBONE.NAME NAME")
     parser.add_settings(
-        "a setting for all runs; unless it is about the machine (MODEL.BACKBONE.PATH, ...), their "
+        "a setting for all runs; unless it is about the machine (MODEL.BACKBONE.PATH, ...) or the recipe's own, their "
         f"folders are named by it. Paths in it are relative to {home.OWN}"
     )
 

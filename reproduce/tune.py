@@ -6,6 +6,7 @@ of both: H of the two is the aim. Test images and the new classes are never read
 
 import os
 import statistics
+import sys
 from dataclasses import dataclass
 
 from basics import UserError
@@ -215,6 +216,7 @@ def make_trials(trials, args, data, runs, cluster):
 
 
 def main(args):
+    print(f"tune {args.method} {args.dataset}: starting", file=sys.stderr, flush=True)
     import_optuna()
     search, cfg = search_of(args)
     data, out = data_folder(), output_folder()

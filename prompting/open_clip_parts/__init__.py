@@ -14,6 +14,8 @@ import sys
 from functools import lru_cache
 from pathlib import Path
 
+from ..reach import hub_at_hand
+
 _OPEN_CLIP = [str(place) for place in getattr(importlib.util.find_spec("open_clip"), "submodule_search_locations", None) or ()]
 __path__ = [*__path__, *_OPEN_CLIP]
 _PLAIN = {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "init_logit_scale", "init_logit_bias"}  # of a ``model_cfg``
@@ -68,7 +70,15 @@ def pretrained_entry(model, tag):
 def downloaded(model, tag):
     """Path of a pair's weights, fetched by open_clip if need be. Raises what it raises without network."""
     entry = pretrained_entry(model, tag)
-    return importlib.reload(_tables()).download_pretrained(entry)  # this time with the Hub's client
+    if not entry.get("hf_hub"):
+        return _tables().download_pretrained(entry)
+    with hub_at_hand() as why:
+        try:
+            return importlib.reload(_tables()).download_pretrained(entry)  # this time with the Hub's client
+        except Exception as e:
+            if not why:
+                raise
+            raise OSError(why) from e
 
 
 @contextlib.contextmanager

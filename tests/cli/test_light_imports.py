@@ -85,8 +85,8 @@ def test_what_is_mistyped_is_told_before_torch_is_imported(pairs, named, argumen
     option, value = pairs
     words = arguments(**{option[2:].replace("-", "_"): value}) if option.startswith("--") else arguments(*pairs)
     code = (
-        "import resource, sys, train; status = train.main(sys.argv[1:]); print(sum(resource.getrusage(resource.RUSAGE_SELF)[:2])); "
-        "sys.exit(status + ('torch' in sys.modules))"
+        "import resource, sys, train; status = train.main(sys.argv[1:]); "
+        "print(sum(resource.getrusage(resource.RUSAGE_SELF)[:2])); sys.exit(status + ('torch' in sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, cwd=PROJECT)
     assert done.returncode == 2 and named in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
@@ -157,13 +157,44 @@ def test_a_changed_helper_is_a_changed_declaration(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(not pathlib.Path("/proc/self/maps").is_file(), reason="no /proc")
-def test_a_terminal_shows_at_once_that_a_run_starts(arguments):
-    ours, theirs = pty.openpty()
+@pytest.mark.parametrize("terminal", [True, False])
+def test_one_sees_at_once_that_a_run_starts(arguments, terminal):
+    """On a terminal and in a log file, before PyTorch is imported."""
+    ours, theirs = pty.openpty() if terminal else os.pipe()
     words = [sys.executable, str(PROJECT / "train.py"), *arguments()]
-    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=theirs, cwd=PROJECT) as run:
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL if terminal else theirs, stderr=theirs, cwd=PROJECT) as run:
         os.close(theirs)
         shown = os.read(ours, 100)
         imported = "libtorch" in pathlib.Path(f"/proc/{run.pid}/maps").read_text()
         run.kill()
     os.close(ours)
     assert shown.strip() == b"starting" and not imported
+
+
+@pytest.mark.skipif(not pathlib.Path("/proc/self/maps").is_file(), reason="no /proc")
+@pytest.mark.parametrize("command", ["inference.export", "inference.distil", "predict", "reproduce", "prompting.group_templates"])
+def test_other_commands_say_at_once_what_they_do(command, tmp_path):
+    (tmp_path / "results.json").write_text(
+        json.dumps({"status": "finished", "config": {}, "classnames": ["a"], "trainer": "CoOp"})
+    )
+    words = {
+        "inference.export": [str(tmp_path), "--output", str(tmp_path / "out")],
+        "inference.distil": [str(tmp_path)],
+        "predict": ["--model-dir", str(tmp_path), str(PROJECT / "models")],
+        "reproduce": ["tune", "CoOp", "letters"],
+        "prompting.group_templates": [
+            "--templates",
+            str(PROJECT / "templates" / "default.txt"),
+            "--out",
+            str(tmp_path / "groups.txt"),
+        ],
+    }[command]
+    ours, theirs = os.pipe()
+    run = [sys.executable, "-m", command, *words]
+    with subprocess.Popen(run, stdout=theirs, stderr=theirs, cwd=PROJECT) as process:
+        os.close(theirs)
+        shown = os.read(ours, 200).decode()
+        imported = "libtorch" in pathlib.Path(f"/proc/{process.pid}/maps").read_text()
+        process.kill()
+    os.close(ours)
+    assert shown.startswith(("Loading ", "tune CoOp letters: starting")) and not imported, shown

@@ -9,7 +9,7 @@ import pytest
 
 from basics import home
 from basics.program import Parser
-from reproduce import facts, recipes, tables
+from reproduce import facts, recipes, recorded, tables
 from reproduce.__main__ import main
 from reproduce.document import Block, Cell, Document
 from reproduce.experiments import EXPERIMENTS, own_experts, variant_name
@@ -140,6 +140,20 @@ def test_own_settings_name_the_folder_unless_they_are_the_machines():
     assert coop.directory("").parts[-2] == "vit_b16_ctxv1-max_epoch5" and clip.directory("").parts[-2] == "vit_b16"
     assert coop.opts == ("OPTIM.MAX_EPOCH", "5", "MODEL.BACKBONE.PATH", "/w/ViT-B-16.pt")
     assert variant_name(("INPUT.SIZE", "(64, 64)")) == "size64_64"
+
+
+def test_a_setting_that_is_the_recipes_own_names_no_folder():
+    """Whatever its spelling; a later pair wins, and one that the recipe doesn't say stays."""
+    plain = select("table1", "--datasets", "dtd", "--methods", "CoOp", "MoCoOp", "--seeds", "1").runs()
+    of = lambda *pairs: select(  # noqa: E731
+        "table1", "--datasets", "dtd", "--methods", "CoOp", "MoCoOp", "--seeds", "1",
+        *(word for pair in pairs for word in ("--set", *pair)),
+    ).runs()  # fmt: skip
+    epochs = str(recorded.wanted(next(iter(plain)))["OPTIM.MAX_EPOCH"])
+    assert list(of(("OPTIM.LR", "2e-3"), ("OPTIM.NAME", "sgd"))) == list(plain)
+    assert list(of(("OPTIM.MAX_EPOCH", "7"), ("OPTIM.MAX_EPOCH", epochs)))[:2] == list(plain)[:2]  # CoOp's own
+    other = list(of(("OPTIM.LR", "0.002"), ("OPTIM.MAX_EPOCH", "7"), ("MODEL.BACKBONE.PATH", "/w/ViT-B-16.pt")))[0]
+    assert other.opts == ("OPTIM.MAX_EPOCH", "7", "MODEL.BACKBONE.PATH", "/w/ViT-B-16.pt") and other.variant == "max_epoch7"
 
 
 def test_own_experts_counts_template_groups():
