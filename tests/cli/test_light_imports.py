@@ -185,6 +185,8 @@ def test_other_commands_say_at_once_what_they_do(command, tmp_path):
         "prompting.group_templates": [
             "--templates",
             str(PROJECT / "templates" / "default.txt"),
+            "--groups",
+            "3",
             "--out",
             str(tmp_path / "groups.txt"),
         ],
