@@ -13,6 +13,7 @@ second), of which --peak-tflops gives the share of the device's peak.
 
 import itertools
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -170,8 +171,8 @@ def text_tower(width=512, layers=12, heads=8, device="cpu", dtype=torch.float32)
     return TextTower(text.requires_grad_(False).to(device, dtype).eval())
 
 
-def measure(case, tower, repeats, device):
-    """{"classes", "speedup", "memory_ratio", "max_rel_err", ...} of one case."""
+def measure(case, tower, repeats, device, clock=time.perf_counter):
+    """{"classes", "speedup", "memory_ratio", "max_rel_err", ...} of one case; clock: as of ``median_times``."""
     fast, plain = tower, lambda plan, learned, insertions: encode_reference(tower, plan, learned, insertions)
     allowance = 512 if device == "cuda" else 0
     case.build(tower.width, device, tower.positional_embedding.dtype, allowance)
@@ -180,7 +181,7 @@ def measure(case, tower, repeats, device):
     with FlopCounterMode(display=False) as counter:
         case.step(fast)
     operations = counter.get_total_flops()
-    seconds, plain_seconds = median_times([lambda: case.step(fast), lambda: case.step(plain)], repeats, device)
+    seconds, plain_seconds = median_times([lambda: case.step(fast), lambda: case.step(plain)], repeats, device, clock)
     row = {"classes": case.classes, "train": case.train, "seconds": seconds, "plain_seconds": plain_seconds,
            "speedup": plain_seconds / seconds, "max_rel_err": max(errors), "tokens_per_second": case.plan.num_tokens / seconds,
            "tflops": operations / seconds / 1e12}  # fmt: skip
@@ -197,6 +198,9 @@ def main():
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--repeats", type=int, default=3, help="measured calls of each computation; the median is reported")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="measure this process' CPU time: for a machine that does other work, too"
+    )
     parser.add_argument("--dtype", default="float32", choices=("float32", "float64", "float16", "bfloat16"))
     parser.add_argument("--peak-tflops", type=float, default=0.0, help="of the device at this precision: shows the share reached")
     parser.add_argument(
@@ -209,10 +213,10 @@ def main():
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     tower = text_tower(device=args.device, dtype=getattr(torch, args.dtype))
-    results = {}
+    results, clock = {}, time.process_time if args.cpu_time else time.perf_counter
     for case in make_cases(args.all):
         if args.only in case.name:
-            results[case.name] = r = measure(case, tower, args.repeats, args.device)
+            results[case.name] = r = measure(case, tower, args.repeats, args.device, clock)
             print(f"{case.name}: {r['speedup']:.1f} x faster", flush=True)
             if args.json:  # after every case
                 write_json(results, args.json)

@@ -11,6 +11,8 @@ from dassl.utils import load_checkpoint
 from inference import Predictor
 from inference.distil import distil
 from prompting import soft_parts
+from prompting.reference import encode_reference
+from tests.golden.tiny_clip import state_dict
 from tests.parallel.job import load_in_fp64
 from tests.trainers.test_trainers import interrupted, learned
 from trainers.mocoop import conditional
@@ -192,6 +194,18 @@ def test_a_plan_of_some_experts_takes_their_deep_rows(in_fp64):
         assert torch.allclose(trainer.expert_features(trainer.part_of(trainer.class_plan, (g,)))[0], whole[g], atol=1e-13)
 
 
+@pytest.mark.parametrize("count", ["tokens", "words"])
+def test_packed_prompts_of_images_are_those_of_the_reference(count, in_fp64, monkeypatch):
+    """With a vector for each word one stands in the place of the end token, and is read there."""
+    trainer = in_fp64(*TEXT, *META, O + "CONTEXT_COUNT", count)
+    v = torch.nn.functional.normalize(torch.randn(5, trainer.clip.embed_dim, dtype=torch.float64), dim=-1)
+    chosen = torch.tensor([[0, 1], [1, 2], [2, 0], [0, 1], [1, 0]])
+    ours, tower = trainer.conditional_features(v, chosen), trainer.clip.text
+    plain = lambda plan, learned, checkpointing, insertions: encode_reference(tower, plan, learned, insertions)  # noqa: E731
+    monkeypatch.setattr(tower, "forward", plain)
+    assert torch.allclose(trainer.conditional_features(v, chosen), ours, atol=1e-12)
+
+
 def test_images_are_evaluated_in_parts(in_fp64, monkeypatch):
     trainer, images = in_fp64(*ALL), torch.randn(7, 3, 32, 32)
     trainer.set_model_mode("eval")
@@ -323,6 +337,14 @@ def test_experts_without_a_choice_stay_as_they_are(make_trainer, three):
 def test_refusals(pairs, named, make_trainer):
     with pytest.raises(UserError, match=named):
         make_trainer("MoCoOp", "vit_b16", *pairs)
+
+
+def test_a_resnet_takes_no_image_prompts(make_trainer, tmp_path):
+    torch.save(state_dict("tiny_clip_rn"), tmp_path / "rn.pt")
+    resnet = ("MODEL.BACKBONE.NAME", "RN50", "MODEL.BACKBONE.PATH", str(tmp_path / "rn.pt"), "INPUT.SIZE", (64, 64))
+    with pytest.raises(UserError, match="PROMPT_DEPTH_VISION 2: RN50's image encoder has no transformer blocks"):
+        make_trainer("MoCoOp", "vit_b16", *resnet, *VISION)
+    make_trainer("MoCoOp", "vit_b16", *resnet, *TEXT, *META, *SELF, "OPTIM.MAX_EPOCH", 1).train()
 
 
 def test_an_expert_without_words(make_trainer, tmp_path):

@@ -60,7 +60,7 @@ class MoCoOp(Conditional):
         self._partial_plans = {}
         self.entropies = TrainingEntropies()
         self._targets = None  # hard features, computed when training first asks for them
-        self.check_deep()
+        self.check_switches()
         self.plan_classes()
         blocks = self.clip.image_blocks if o.TUNE_LAYERNORM else []
         sizes = len(groups), self.clip.embed_dim

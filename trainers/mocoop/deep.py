@@ -52,23 +52,29 @@ class Deep(SelfRegularised, Routed, ImagePrompts):
         """Without learned image prompts the frozen feature is the image's own."""
         return self.options.SELF_REGULARISATION and bool(self.options.PROMPT_DEPTH_VISION)
 
-    def check_deep(self):
+    def check_switches(self):
         """UserError for switches that exclude each other, and for depths that this model, or an expert, doesn't have."""
         check_deep(self.options, self.leaves_out)
-        depth, name = self.options.PROMPT_DEPTH_TEXT, "TRAINER.MOCOOP.PROMPT_DEPTH_TEXT"
-        if depth == 1:
-            return
-        try:
-            layers = len(self.clip.text.blocks)
-        except UserError as e:  # not CLIP's text tower
-            raise UserError(f"{name} {depth}: {e}") from None
-        check_depth(name, depth, layers, "the text tower")
-        if 0 in self.ctx_lengths:
+        self._check_depth("PROMPT_DEPTH_VISION", 0, lambda: self.clip.image_blocks, "the image encoder")
+        self._check_depth("PROMPT_DEPTH_TEXT", 1, lambda: self.clip.text.blocks, "the text tower")
+        depth = self.options.PROMPT_DEPTH_TEXT
+        if depth > 1 and 0 in self.ctx_lengths:
             group = self.groups[self.ctx_lengths.index(0)]
             raise UserError(
-                f'{name} {depth}: expert "{group.name}" has no words beside the class name ("{group.templates[0]}"), so nothing '
-                "that deeper layers could replace"
+                f'TRAINER.MOCOOP.PROMPT_DEPTH_TEXT {depth}: expert "{group.name}" has no words beside the class name '
+                f'("{group.templates[0]}"), so nothing that deeper layers could replace'
             )
+
+    def _check_depth(self, key, none, blocks, where):
+        """UserError for a depth that a tower doesn't have, or if nothing can be put into its layers (``blocks()`` raises)."""
+        name, depth = f"TRAINER.MOCOOP.{key}", self.options[key]
+        if depth == none:
+            return
+        try:
+            layers = len(blocks())
+        except UserError as e:
+            raise UserError(f"{name} {depth}: {e}") from None
+        check_depth(name, depth, layers, where)
 
     def image_and_frozen(self, image_features):
         """Features [B, E] of a training batch, and frozen CLIP's of the same images; the same ones where nothing is learned."""
