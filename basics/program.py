@@ -38,7 +38,7 @@ FILE_SYSTEM_ERRORS = {
 }
 INSTALLED = {  # modules of the packages that `make venv` installs
     "torch", "torchvision", "open_clip", "numpy", "PIL", "yacs", "yaml", "tabulate", "tqdm", "gdown", "safetensors", "sklearn",
-    "scipy", "matplotlib", "pandas", "tensorboard", "ray",
+    "threadpoolctl", "scipy", "matplotlib", "pandas", "tensorboard", "ray",
 }  # fmt: skip
 PACKAGE_OF = {"pkg_resources": "'setuptools<81'", "cv2": "opencv-python", "skimage": "scikit-image"}  # where names differ
 

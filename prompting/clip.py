@@ -6,19 +6,19 @@ tokenizer that the weights were trained with, messages that say what to do, and 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import math
 import os
 import warnings
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from basics import UserError, kept, read_json
+from basics import UserError, inherited, kept, read_json
 from basics.hashes import digest, state_hash
 from basics.light import version_in
 
@@ -99,7 +99,7 @@ class CLIP(nn.Module):
     def autocast(self):
         """Context in which both encoders compute in the chosen precision."""
         if self.dtype == torch.float32:
-            return nullcontext()
+            return contextlib.nullcontext()
         return torch.autocast(self.text.token_embedding.weight.device.type, dtype=self.dtype)
 
     def encode_image(
@@ -238,30 +238,68 @@ def _from_folder(backbone, quick_gelu):
     hub = backbone.name.startswith(HUB)
     path = from_hub(backbone.name, HUB_WEIGHTS) if hub else weights_in(backbone.folder)
     source = check_file(path)
+    return _with_weights(backbone, path, quick_gelu), source
+
+
+def _with_weights(backbone, path, quick_gelu):
+    """open_clip's model of a folder or an architecture with the weights of a file. UserError: not built, or they don't fit."""
+    if open_clip_parts.is_plain(backbone.config):
+        return _plain_with_weights(path, backbone.config, quick_gelu, backbone.name)[0]
     model = _built(backbone, quick_gelu)
     _load(model, read_clip(path), path, backbone.name)
-    return model, source
+    return model
 
 
-def _built(backbone, quick_gelu):
-    """open_clip's model of a folder or an architecture, without weights. UserError: it can't be built."""
+def _plain_with_weights(path, config, quick_gelu, name):
+    """(open_clip's model with the weights of a file, its ``model_cfg``); what a run has inherited is built but not drawn anew.
+
+    ``config``: None where it is read off the weights, which are in OpenAI's layout.
+    """
+    mark = kept.stamp(path)
+    if mark is None:
+        return _read_plain(path, mark, config, quick_gelu, name)
+    (model, config), ready = inherited.get(_read_plain, path, mark, config, quick_gelu, name)
+    if ready:
+        _plain(config, quick_gelu, model)
+    return model, config
+
+
+def _read_plain(path, mark, config, quick_gelu, name):
+    """``_plain_with_weights``, from the file. mark: of the file; with another one this is another result."""
+    state = read_clip(path)
+    if config is None:
+        config = config_of(state, path)
+        return _from_openai_state(state, path, config, quick_gelu), config
+    with _building(name):
+        model = _plain(config, quick_gelu)
+    _load(model, state, path, name)
+    return model, config
+
+
+@contextlib.contextmanager
+def _building(name):
+    """A block in which open_clip builds a model. UserError: it can't."""
     logging.disable(logging.ERROR)  # open_clip warns that there are no weights; they are loaded next
     try:
-        if open_clip_parts.is_plain(backbone.config):
-            return _plain(backbone.config, quick_gelu)
-        where = f"local-dir:{backbone.folder}" if backbone.folder else backbone.model
-        create = open_clip_module().create_model
-        return create(where, load_weights=False, pretrained_text=False, quick_gelu=quick_gelu)
+        yield
     except Exception as e:
-        raise UserError(f"the model of {backbone.name} cannot be built: {first_line(e)}") from e
+        raise UserError(f"the model of {name} cannot be built: {first_line(e)}") from e
     finally:
         logging.disable(logging.NOTSET)
 
 
-def _plain(config, quick_gelu):
-    """A CLIP whose weights are loaded next."""
+def _built(backbone, quick_gelu):
+    """open_clip's model of a folder or an architecture, without weights. UserError: it can't be built."""
+    with _building(backbone.name):
+        where = f"local-dir:{backbone.folder}" if backbone.folder else backbone.model
+        create = open_clip_module().create_model
+        return create(where, load_weights=False, pretrained_text=False, quick_gelu=quick_gelu)
+
+
+def _plain(config, quick_gelu, ready=None):
+    """A CLIP whose weights are loaded next; or ``ready``, such a one that has them."""
     identity = {"config": config, "quick_gelu": quick_gelu, "open_clip": version_in("open_clip")}
-    return without_drawing(functools.partial(open_clip_parts.build, config, quick_gelu), identity)
+    return without_drawing(functools.partial(open_clip_parts.build, config, quick_gelu), identity, ready)
 
 
 def _from_registry(backbone, quick_gelu):
@@ -269,7 +307,7 @@ def _from_registry(backbone, quick_gelu):
     cached = _openai_cache(model) if tag == "openai" else None
     if cached:
         source = check_file(cached, OPENAI_CHECKSUMS[os.path.basename(cached)], "OpenAI")
-        return _from_openai_state(read_clip(cached), cached, quick_gelu), source
+        return _plain_with_weights(cached, None, quick_gelu, name)[0], source
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "QuickGELU mismatch")  # its architecture's default, which isn't taken
@@ -277,9 +315,7 @@ def _from_registry(backbone, quick_gelu):
             file = open_clip_parts.downloaded(model, tag)
             source = check_file(file)
             if open_clip_parts.is_plain(backbone.config) and not file.endswith((".npz", ".npy")):  # not Big Vision's
-                built = _built(backbone, quick_gelu)
-                _load(built, read_clip(file), file, name)
-                return built, source
+                return _with_weights(backbone, file, quick_gelu), source
             create = open_clip_module().create_model
             return create(model, pretrained=tag, require_pretrained=True, quick_gelu=quick_gelu), source
     except UserError:
@@ -304,14 +340,12 @@ def _from_file(backbone, path, quick_gelu):
     if not Path(path).is_file():
         raise UserError(f"MODEL.BACKBONE.PATH: no such file: {path}")
     source = check_file(path)
-    state = read_clip(path)
     if backbone.is_openais or backbone.file:
-        if others := differing(config_of(state, path), backbone.config):
+        model, config = _plain_with_weights(path, None, quick_gelu, backbone.name)
+        if others := differing(config, backbone.config):
             print(f"Note: {path} holds a CLIP of its own architecture, not {backbone.name}'s (in brackets): {', '.join(others)}")
-        return _from_openai_state(state, path, quick_gelu), source
-    model = _built(backbone, quick_gelu)
-    _load(model, state, path, backbone.name)
-    return model, source
+        return model, source
+    return _with_weights(backbone, path, quick_gelu), source
 
 
 def _load(model, state, path, name):
@@ -323,9 +357,8 @@ def _load(model, state, path, name):
     model.load_state_dict(fitted(state, model.state_dict(), path, name))
 
 
-def _from_openai_state(state, path, quick_gelu):
-    """Model from a state dict in OpenAI's layout; its architecture is in the shapes."""
-    config = config_of(state, path)
+def _from_openai_state(state, path, config, quick_gelu):
+    """Model from a state dict in OpenAI's layout; ``config``, its architecture, is in the shapes."""
     build = functools.partial(open_clip_parts.build, config, quick_gelu)
     try:
         with torch.device("meta"), ShapesOnly():  # shapes without values: forged ones take no memory

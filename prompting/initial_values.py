@@ -39,12 +39,13 @@ class ShapesOnly(WithoutDrawing):
         return super().__torch_function__(func, types, args, kwargs)
 
 
-def without_drawing(build, identity):
+def without_drawing(build, identity, ready=None):
     """``build()``, a model whose random values are replaced next; PyTorch's generator is afterwards where drawing them leaves it.
 
     Args:
         build: function without arguments that builds it on the default device.
         identity: JSON data, of which what ``build`` draws is a function.
+        ready: the model, where it is there already: then only the generator moves.
     """
     if torch.get_default_device().type != "cpu":
         return build()
@@ -54,9 +55,9 @@ def without_drawing(build, identity):
     if after is None:
         model = build()
         kept.keep("generator", key, _text(torch.get_rng_state()))
-        return model
+        return model if ready is None else ready
     with WithoutDrawing():
-        model = build()
+        model = build() if ready is None else ready
     torch.set_rng_state(torch.frombuffer(bytearray(base64.b64decode(after)), dtype=torch.uint8))
     return model
 

@@ -4,8 +4,9 @@
 
 It reads commands from a socket and starts each in FOLDER. A run is a fork that was made after the imports and before anything
 else: no thread of PyTorch's, no random number drawn, no CUDA. It has what a process of its own would have once it has imported
-the same modules, and what it changes goes with it. A command that isn't train.py's, and one whose modules have changed on disk
-since they were imported, replaces its fork by a process of its own (``exec``). Linux only.
+the same modules, and what it changes goes with it. Weights that two runs in a row have read are read once more here, for those
+that follow (``basics.inherited``). A command that isn't train.py's, and one whose modules have changed on disk since they were
+imported, replaces its fork by a process of its own (``exec``). Linux only.
 """
 
 import atexit
@@ -20,7 +21,7 @@ import sys
 import threading
 import time
 
-from basics import home
+from basics import home, inherited
 from reproduce.processes import exit_status, python
 
 LONGEST = 1 << 17  # bytes of a message
@@ -30,7 +31,8 @@ PR_SET_PDEATHSIG = 1
 
 def main():
     """Serve; in a fork, do the command and end with its status."""
-    server = Server(socket.socket(fileno=int(sys.argv[1])), sys.argv[2])
+    server = Server(socket.socket(fileno=int(sys.argv[1])))
+    os.chdir(sys.argv[2])
     words = server.serve()
     import train
 
@@ -61,8 +63,8 @@ def end_with(work):
 class Server:
     """Attributes: children, {process: socket that is told its exit status}; said, what importing printed."""
 
-    def __init__(self, control, folder):
-        self.control, self.folder = control, folder
+    def __init__(self, control):
+        self.control, self.reports = control, inherited.Reports()
         self.children = {}
         self.said, self.files = b"", None
         self.libc = ctypes.CDLL(None)
@@ -93,11 +95,12 @@ class Server:
                 self.become_run(*descriptors, interrupts)
             if warm:
                 os.write(1, self.said)
+                inherited.report_to(self.reports.descriptor)
                 return command[len(python("train")) :]
             os.execv(command[0], command)
 
     def become_run(self, output, status, interrupts):
-        """In a fork: streams, files, signals and folder as a process has them that was started by itself."""
+        """In a fork: streams, files and signals as a process has them that was started by itself."""
         os.dup2(output, 1)
         os.dup2(output, 2)
         for descriptor in (output, status):
@@ -107,7 +110,6 @@ class Server:
         self.children = {}
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGINT, interrupts)
-        os.chdir(self.folder)
 
     def is_warm(self):
         """Import what train.py needs, unless that has been done; whether it is there as it is on disk."""
@@ -125,7 +127,24 @@ class Server:
             files = stamps(getattr(module, "__file__", None) for module in list(sys.modules.values()))
             if all(changed < began for changed, *_ in files.values()) and not sys.modules["torch"].cuda.is_initialized():
                 self.files = {**files, **stamps(looked_through())}
-        return bool(self.files) and self.files == {**stamps(self.files), **stamps(looked_through())}
+        if self.files and self.files != {**stamps(self.files), **stamps(looked_through())}:
+            self.files = {}
+        if self.files and (key := self.reports.wanted()):
+            self.prepare(key)
+        return bool(self.files)
+
+    def prepare(self, key):
+        """Make what runs are to inherit. Where that prints, or starts threads, which forks lack, no run is forked any more."""
+        import torch
+        from threadpoolctl import threadpool_limits
+
+        torch.get_num_threads()  # PyTorch decides now, and not under the limit
+        threads = len(os.listdir("/proc/self/task"))
+        with caught_output() as output, threadpool_limits(1, user_api="openmp"), torch.random.fork_rng(devices=[]):
+            with contextlib.suppress(Exception):  # a run says what is wrong
+                self.reports.make(key)
+        if any(output) or len(os.listdir("/proc/self/task")) > threads:
+            self.files = {}
 
     def reap(self):
         """Tell the exit status of forks that have ended."""

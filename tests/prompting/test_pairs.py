@@ -67,20 +67,22 @@ def simulated(monkeypatch, tmp_path):
         made.append(built[key])
         return built[key]
 
-    def plain_on_meta(backbone, quick_gelu):
-        """As `on_meta`, of our copy of open_clip's classes where that is what is built."""
-        if not prompting.open_clip_parts.is_plain(backbone.config):
-            return on_meta(backbone.model, quick_gelu=quick_gelu, load_weights=False, pretrained_text=False)
+    def other_on_meta(backbone, quick_gelu):
+        return on_meta(backbone.model, quick_gelu=quick_gelu, load_weights=False, pretrained_text=False)
+
+    def plain_on_meta(path, config, quick_gelu, name):
+        """As `on_meta`, of our copy of open_clip's classes."""
         with torch.device("meta"):
-            model = prompting.open_clip_parts.build(shallow(backbone.model), quick_gelu)
+            model = prompting.open_clip_parts.build(shallow(prompting.clip.backbone_of(name, path).model), quick_gelu)
         model.logit_scale = nn.Parameter(torch.zeros(()))
         made.append(model)
-        return model
+        return model, config
 
     made = []
     monkeypatch.setattr("open_clip.factory.get_model_config", shallow)
     monkeypatch.setattr(open_clip, "create_model", on_meta)
-    monkeypatch.setattr(prompting.clip, "_built", plain_on_meta)
+    monkeypatch.setattr(prompting.clip, "_built", other_on_meta)
+    monkeypatch.setattr(prompting.clip, "_plain_with_weights", plain_on_meta)
     monkeypatch.setattr(prompting.clip, "read_clip", lambda *_: {})
     monkeypatch.setattr(prompting.clip, "_load", lambda *_: None)
 
