@@ -41,22 +41,27 @@ def export(predictor: Predictor, folder: str | Path, onnx: bool = True) -> list[
     """
     from safetensors.torch import save_file
 
-    head = _head_of(predictor)
+    head, side = _head_of(predictor)
+    if side is not None and not onnx:
+        name = predictor.results.get("trainer")
+        raise UserError(f"export: {name} has an image side of its own, which only the ONNX file can hold; leave out --no-onnx")
     mkdir_if_missing(folder)
     path = {kind: os.path.join(folder, name) for kind, name in NAMES.items()}
     for name in path.values():  # nobody may take an earlier export's file for this one's
         Path(name).unlink(missing_ok=True)
     files = [NAMES["tensors"], *([NAMES["onnx"]] if onnx else [])]
     if onnx:
-        _write_onnx(predictor, head, path["onnx"])
+        _write_onnx(predictor, head, side, path["onnx"])
     with atomic_path(path["tensors"]) as part:
         save_file({name: tensor.contiguous() for name, tensor in head.state_dict().items()}, part)
     hashes = {name: file_hash(os.path.join(folder, name)) for name in files}
-    write_json({**_about(predictor), **head.settings(), "sha256": hashes}, path["json"])
+    learned = {"image_side": "learned"} if side is not None else {}
+    write_json({**_about(predictor), **learned, **head.settings(), "sha256": hashes}, path["json"])
     return [*files, NAMES["json"]]
 
 
 def _head_of(predictor):
+    """(the classifier, the method's own image side or None), compared with the run's own logits."""
     import torch
 
     trainer = predictor.trainer
@@ -65,11 +70,12 @@ def _head_of(predictor):
         raise UserError(f"export: {name} is another project's trainer, which doesn't say what it computes")
     if predictor.threshold is not None:
         raise UserError("export: a run whose images have several labels (DATASET.MULTI_LABEL) can't be exported")
-    head = trainer.exported_head()
+    head, side = trainer.exported_head(), trainer.exported_image_side()
     images = _noise(predictor, 3, seed=2)
     with torch.no_grad():
-        check_same(predictor, head(trainer.clip.encode_image(images, raw=True)), images, "the exported logits")
-    return head
+        features = side(images) if side is not None else trainer.clip.encode_image(images, raw=True)
+        check_same(predictor, head(features), images, "the exported logits")
+    return head, side
 
 
 def _noise(predictor, count, seed):
@@ -109,8 +115,11 @@ def _about(predictor: Predictor) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _write_onnx(predictor, head, file):
-    """Image encoder and head, [B, 3, R, R] normalised pixels -> logits [B, C], for any B; compared with the run's own."""
+def _write_onnx(predictor, head, side, file):
+    """Image encoder and head, [B, 3, R, R] normalised pixels -> logits [B, C], for any B; compared with the run's own.
+
+    side: of a method that learns on images; the file then gives its features [B, F], too.
+    """
     try:
         import onnx  # noqa: F401  (torch writes with these two, the third reads)
         import onnxruntime
@@ -126,22 +135,31 @@ def _write_onnx(predictor, head, file):
     class Classifier(torch.nn.Module):
         def __init__(self):
             super().__init__()
-            self.visual, self.head = predictor.trainer.clip.visual, head
+            self.visual, self.head = predictor.trainer.clip.visual if side is None else side, head
 
         def forward(self, images):
             features = self.visual(images)
-            return self.head(features[0] if isinstance(features, tuple) else features)
+            features = features[0] if isinstance(features, tuple) else features
+            return (self.head(features), features) if side is not None else self.head(features)
 
     example, others = _noise(predictor, 2, seed=3), _noise(predictor, 3, seed=4)
     with atomic_path(file) as part, contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch about itself; what was written is compared below
-        torch.onnx.export(
-            Classifier().eval(), (example,), part, dynamo=True, external_data=False, verbose=False, input_names=["images"],
-            output_names=["logits"], dynamic_shapes=({0: torch.export.Dim("batch")},),
-        )  # fmt: skip
+        outputs = ["logits", *(["features"] if side is not None else [])]
+        try:
+            torch.onnx.export(
+                Classifier().eval(), (example,), part, dynamo=True, external_data=False, verbose=False, input_names=["images"],
+                output_names=outputs, dynamic_shapes=({0: torch.export.Dim("batch")},),
+            )  # fmt: skip
+        except Exception as e:
+            if side is None:
+                raise
+            first = (str(e).strip() or type(e).__name__).splitlines()[0][:200]
+            name = predictor.results.get("trainer")
+            raise UserError(f"export: {name}'s own image side can't be written as ONNX ({first})") from e
         session = onnxruntime.InferenceSession(part, providers=["CPUExecutionProvider"])
         for images in (example, others):
-            (found,) = session.run(None, {"images": images.numpy()})
+            found = session.run(None, {"images": images.numpy()})[0]
             check_same(predictor, torch.from_numpy(found), images, "onnxruntime's logits")
 
 

@@ -20,8 +20,15 @@ class Prediction:
         """Whether what is learned belongs to the training classes, so that other class names can't be put in their place."""
         return False
 
+    def exported_image_side(self) -> torch.nn.Module | None:
+        """Module: normalised pixels [B, 3, R, R] -> features [B, F], of a method that learns on images; None for others."""
+        from .heads import learned_side
+
+        return learned_side(self)
+
     def exported_head(self) -> torch.nn.Module:
-        """Module: CLIP's image features [B, E], not normalised -> logits [B, C]; its ``settings`` say what it is.
+        """Module: CLIP's image features [B, E], not normalised, or those of ``exported_image_side`` -> logits [B, C]; its
+        ``settings`` say what it is.
 
         UserError where the method's classifier can't be written as such a one exactly.
         """

@@ -73,7 +73,7 @@ def encode_tokens(visual, images, insertions=NOTHING, checkpointing=False, name=
 
 def _with_rows(x, own, rows):
     """The image's own tokens of x [B, L, W], and behind them rows [n, W] or [B, n, W]."""
-    return torch.cat([x[:, :own], rows.to(x.dtype).expand(len(x), -1, -1)], dim=1)
+    return torch.cat([x[:, :own], rows.to(x.dtype).expand(x.shape[0], -1, -1)], dim=1)
 
 
 def _resnet_tokens(visual, images, name):

@@ -85,7 +85,7 @@ def test_mocoops_mixture(world, photos, tmp_path):
 
 @pytest.mark.parametrize("method, words", [
     ("MoCoOp", "MoCoOp learns layers of the image encoder"),
-    ("CLIP_Adapter", "CLIP_Adapter learns a head on CLIP's image feature"),
+    ("CLIP_Adapter", "CLIP_Adapter has an image side of its own, which only the ONNX file can hold; leave out --no-onnx"),
     ("ADAPTER", "ADAPTER's logits aren't a list of class features"),
 ])  # fmt: skip
 def test_what_is_not_exact_is_refused(world, method, words, tmp_path, capfd):
