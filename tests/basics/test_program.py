@@ -25,6 +25,7 @@ COMMANDS = (
     "-m datasets.download",
     "-m prompting.group_templates",
     "-m benchmarks.cost_model",
+    "-m benchmarks.starts",
     "-m models.score",
 )
 
