@@ -11,7 +11,6 @@ imported, replaces its fork by a process of its own (``exec``). Linux only.
 
 import atexit
 import contextlib
-import ctypes
 import gc
 import json
 import os
@@ -22,11 +21,11 @@ import threading
 import time
 
 from basics import home, inherited
+from basics.parent import end_with_parent
 from reproduce.processes import exit_status, python
 
 LONGEST = 1 << 17  # bytes of a message
 END_ALL = "end all"  # in the place of a command
-PR_SET_PDEATHSIG = 1
 
 
 def main():
@@ -67,7 +66,6 @@ class Server:
         self.control, self.reports = control, inherited.Reports()
         self.children = {}
         self.said, self.files = b"", None
-        self.libc = ctypes.CDLL(None)
 
     def serve(self):
         """Fork for each command until the caller has ended. Returns in forks that train.py is to run in: its arguments."""
@@ -89,9 +87,7 @@ class Server:
                     self.children[child] = socket.socket(fileno=descriptors[1])
                     os.close(descriptors[0])
                     continue
-                self.libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-                if os.getppid() != parent:
-                    os._exit(1)
+                end_with_parent(parent)
                 self.become_run(*descriptors, interrupts)
             if warm:
                 os.write(1, self.said)

@@ -7,6 +7,8 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from torchvision import transforms as T
 
+from basics.parent import EndWithMe
+
 from ..utils import UserError, parallel, read_image, seeded_rng
 from .datasets import DATASET_REGISTRY, build_dataset
 from .readable import check_readable
@@ -15,10 +17,15 @@ from .transforms import INTERPOLATION_MODES, build_transform
 
 
 class _Loader(DataLoader):
-    """A DataLoader that can be iterated anew while another iteration is under way, kept workers or not."""
+    """A DataLoader that can be iterated anew while another iteration is under way, kept workers or not.
+
+    Its workers end with this process. PyTorch's own stay for ever where it is killed just when they start: they ask too late
+    who their parent is.
+    """
 
     def __iter__(self):
         kept = self._iterator
+        self.worker_init_fn = EndWithMe(getattr(self.worker_init_fn, "then", self.worker_init_fn))
         if kept is not None and kept._rcvd_idx < kept._send_idx:
             batches = self._get_iterator()  # PyTorch would take the kept workers away from the other iteration
         else:

@@ -1,6 +1,9 @@
 """Data order and augmentation are functions of (seed, epoch, sample); bad images and sizes are clear errors."""
 
 import random
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -34,6 +37,30 @@ def test_data_do_not_depend_on_workers_or_on_what_came_before(make_cfg):
             assert same(epoch_batches(loader, epoch), epochs[epoch])
     other = DataManager(make_cfg("SEED", 2)).train_loader_x
     assert not same(epoch_batches(other, 0), epochs[0])
+
+
+KILLED_WHEN_A_WORKER_STARTS = """
+import os, signal, sys, time, torch
+from dassl.config import get_cfg_default
+from dassl.data.data_manager import _Loader
+loader = _Loader(torch.arange(4), num_workers=int(sys.argv[1]))
+loader.worker_init_fn = lambda worker: os.write(1, b"worker %d\\n" % worker)
+if len(sys.argv) == 2:
+    print(sum(map(int, loader)), flush=True)
+    os.register_at_fork(after_in_child=lambda: time.sleep(1), after_in_parent=lambda: os.kill(os.getpid(), signal.SIGKILL))
+next(iter(loader))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("late", [(), ("late",)])
+def test_workers_end_with_a_killed_run_also_where_they_have_just_started(late):
+    command = [sys.executable, "-c", KILLED_WHEN_A_WORKER_STARTS, "2", *late]
+    ended = subprocess.run(
+        command, stdout=subprocess.PIPE, text=True, timeout=100
+    )  # until the last worker has let go of the pipe
+    assert ended.returncode == -signal.SIGKILL
+    assert sorted(ended.stdout.split("\n"))[-2:] == ["worker 0", "worker 1"] and ("6" in ended.stdout.split("\n")) == (not late)
 
 
 def test_second_turn_of_an_epoch_differs_and_nested_iteration_works(make_cfg):

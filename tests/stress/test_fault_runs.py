@@ -179,7 +179,7 @@ def test_two_runs_in_one_folder(data, tmp_path, said, finishes):
 
 
 def test_workers_of_a_killed_run_do_not_hold_its_folder(data, tmp_path):
-    """They outlive it by seconds."""
+    """Where the kernel doesn't end them, they outlive it by seconds."""
     argv = world.command("CoOp, loading workers", data, tmp_path / "run")
     first = world.Process(argv, tmp_path / "first", [(disturb.signal_at, (*EPOCH_3, signal.SIGKILL))])
     assert first.wait()[0] == -signal.SIGKILL
