@@ -24,7 +24,11 @@ test: $(STAMP)  ## the whole test suite
 
 test-lowest:  ## all tests with the lowest versions that pyproject.toml allows, in .venv-lowest (PYTHON=python3.10: the lowest, too)
 	@mkdir -p build && $(PYTHON) .ci/lowest > build/lowest.txt
-	PIP_CONSTRAINT=$(CURDIR)/build/lowest.txt $(MAKE) test VENV=.venv-lowest
+	$(PYTHON) -m venv --clear .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check uv
+	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python --constraint build/lowest.txt -e '.[test]'
+	touch .venv-lowest/.installed
+	$(MAKE) test VENV=.venv-lowest
 
 test-newest:  ## all tests with the newest versions that it allows, in a new .venv-newest
 	rm -rf .venv-newest
