@@ -2,16 +2,16 @@
 
     python -m benchmarks.grid --table table2 --datasets letters --seeds 1 --json grid.json
 
-Every run is a process of train.py with one thread, start-up included; runs take turns: one of ours, then the same plainly.
+Runs have one thread and take turns: one of ours, then the same plainly; start-up is included.
 
-- ours: this project's text tower; image features of test sets and of training views kept for the runs that follow (the first
-  run of a set pays for them: the cache is empty at the start);
-- plain: every prompt through all 77 positions, learned prompts again for every test batch, images decoded and encoded by every
-  run. Trainers, loops and data are the same code.
+- ours: this project's text tower; runs start as those of a table do (``reproduce.warm``: the first one pays for the imports);
+  image features of test sets and of training views are kept for the runs that follow (the first run of a set pays for them: the
+  cache is empty at the start);
+- plain: every run a process of its own, every prompt through all 77 positions, learned prompts again for every test batch, images
+  decoded and encoded by every run. Trainers, loops and data are the same code.
 """
 
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -21,8 +21,10 @@ from tabulate import tabulate
 
 from basics import UserError, home, program, write_json
 from basics.program import Parser
+from reproduce import warm
 from reproduce.experiments import EXPERIMENTS, Selection, chosen_rows
 from reproduce.facts import dataset_stem
+from reproduce.processes import Background
 
 PLAIN_SETTINGS = ("TRAINER.FEATURE_CACHE", "", "DATALOADER.DECODED_MB", "0")
 
@@ -50,7 +52,7 @@ def train_plainly(argv):
     return train.main(argv)
 
 
-def run(job, way, root, out, cache):
+def run(job, way, starter, root, out, cache):
     """Make one run in one of the two ways; returns (seconds, accuracy)."""
     command = job.command(root, out / way, cache_features=way == "ours")
     if way == "ours":
@@ -59,19 +61,12 @@ def run(job, way, root, out, cache):
         script = command.index(str(home.PROJECT / "train.py"))
         command = [*command[:script], "-m", "benchmarks.grid", "--plainly", *command[script + 1 :], *PLAIN_SETTINGS]
     start = time.perf_counter()
-    done = subprocess.run(
-        command,
-        cwd=home.PROJECT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
+    status, text = starter.run(command)
     seconds = time.perf_counter() - start
     result = job.result(out / way)
-    if done.returncode or result is None:
-        sys.stderr.write(done.stdout[-3000:])
-        raise UserError(f"{job.label}, {way}: exit status {done.returncode}, see above")
+    if status or result is None:
+        sys.stderr.write(text[-3000:])
+        raise UserError(f"{job.label}, {way}: exit status {status}, see above")
     return seconds, result["metrics"]["accuracy"]
 
 
@@ -90,10 +85,14 @@ def main(argv=None):
     rows = chosen_rows(experiment, args.methods) if args.methods else experiment.rows
     opts = tuple(word for pair in args.pairs for word in pair)
     jobs = Selection(experiment, tuple(map(dataset_stem, args.datasets)), rows, tuple(args.seeds), opts=opts).runs()
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    starters = {"ours": warm.starter(1, home.PROJECT), "plain": Background(environment, home.PROJECT)}
     table = []
     with tempfile.TemporaryDirectory() as folder:
         for job in jobs:
-            measured = {way: run(job, way, args.root, Path(folder), Path(folder) / "cache") for way in ("ours", "plain")}
+            measured = {
+                way: run(job, way, starter, args.root, Path(folder), Path(folder) / "cache") for way, starter in starters.items()
+            }
             (ours, accuracy), (plain, plain_accuracy) = measured["ours"], measured["plain"]
             table.append({"run": job.label, "ours": ours, "plain": plain, "ratio": plain / ours, "accuracy": accuracy,
                           "plain_accuracy": plain_accuracy})  # fmt: skip
