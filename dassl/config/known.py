@@ -27,7 +27,7 @@ def _sources():
     for root in sorted({home.PROJECT, home.own_folder()}):
         for folder in ("learning", "trainers"):
             for file in sorted((root / folder).rglob("*.py")):
-                yield file.relative_to(root).as_posix(), file.read_text(encoding="utf-8")
+                yield file.relative_to(root).as_posix(), file.read_text(encoding="utf-8", errors="replace")
 
 
 def declarations():
@@ -87,9 +87,20 @@ def check_at_once(merge):
 
 
 def _check_method(name, known):
-    """UserError for a name that no method has, in the words of the registry; not where a file of trainers/ has it in its text."""
-    if name not in known and not any(re.search(rf"\b{re.escape(name)}\b", source) for _, source in _sources()):
+    """UserError for a name that no method has, in the words of the registry.
+
+    Not where a file of trainers/ has it in its text, or isn't Python: that is told when it is imported.
+    """
+    if name not in known and not any(_may_have(name, source) for _, source in _sources()):
         raise UserError(f'unknown trainer "{name}"{nearest(name, known)}; known: {", ".join(sorted(known))}')
+
+
+def _may_have(name, source):
+    try:
+        compile(source, "trainers", "exec")
+    except (SyntaxError, ValueError):
+        return True
+    return re.search(rf"\b{re.escape(name)}\b", source) is not None
 
 
 def add_keys(node, keys, ranges=None, prefix=""):
