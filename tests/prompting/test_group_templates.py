@@ -104,8 +104,8 @@ def test_bad_input(one_file, tiny_file, tmp_path, capsys):
     ]
     for message, *words in cases:
         assert gt.main(words) == 2
-        err = capsys.readouterr().err
-        assert err.startswith("error: ") and message in err and err.count("\n") == 1
+        loading, err = capsys.readouterr().err.split("\n", 1)
+        assert loading == "Loading ViT-B/16" and err.startswith("error: ") and message in err and err.count("\n") == 1
     assert not (tmp_path / "out.txt").exists()
 
 
