@@ -158,7 +158,7 @@ class Server:
 
 
 def lasting_threads():
-    """Threads of this process that its forks lack. OpenBLAS ends its own before each fork, and starts them where they are needed."""
+    """Threads of this process that its forks lack: not OpenBLAS' own, it ends them before a fork and starts them where needed."""
     child = os.fork()
     if not child:
         os._exit(0)

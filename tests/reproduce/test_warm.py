@@ -201,10 +201,10 @@ def test_changed_source_is_not_run_from_memory(monkeypatch, tmp_path):
 def test_runs_stay_forks_when_the_weights_are_kept_with_two_threads(warmed, tmp_path):
     (tmp_path / "warm" / "data").mkdir()
     config = PROJECT / "configs" / "trainers" / "CoOp" / "builtin.yaml"
-    command = [
-        *processes.python("train"), "--root", "data", "--seed", "1", "--trainer", "CoOp", "--no-train",
-        "--config-file", str(config), "--dataset-config-file", str(PROJECT / "configs" / "datasets" / "digits.yaml"), "DATALOADER.NUM_WORKERS", "0",
-    ]  # fmt: skip
+    digits = PROJECT / "configs" / "datasets" / "digits.yaml"
+    options = ["--root", "data", "--seed", "1", "--trainer", "CoOp", "--no-train"]
+    files = ["--config-file", str(config), "--dataset-config-file", str(digits)]
+    command = [*processes.python("train"), *options, *files, "DATALOADER.NUM_WORKERS", "0"]
     said = [warmed.run(command) for _ in range(4)]  # the third finds the weights there
     assert [status for status, _ in said] == [0] * 4
     assert not any("starting" in text.split("\n") for _, text in said)  # which a process of its own says

@@ -172,7 +172,7 @@ def test_prediction_with_hostile_names(tmp_path, said, capsys, monkeypatch):
 
     class Sent:
         classnames = [name]
-        upright = True
+        upright, threshold, temperature = True, None, 1.0
         described = predict.Predictor.described
 
         def __init__(self, *args):
