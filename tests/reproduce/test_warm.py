@@ -27,9 +27,11 @@ CONFIGS = {"CoOp": "vit_b16_ctxv1", "MoCoOp": "vit_b16"}
 def warmed(tmp_path):
     """A Warm with two threads for each run, started in tmp_path/warm."""
     (tmp_path / "warm").mkdir()
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and so would runs
     starter = warm.Warm(dict(os.environ, OMP_NUM_THREADS="2"), str(tmp_path / "warm"))
     yield starter
     starter.close()
+    signal.signal(signal.SIGINT, previous)
 
 
 def words(method, folder, *pairs, options=()):
