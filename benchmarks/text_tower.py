@@ -2,7 +2,8 @@
 
     python benchmarks/text_tower.py --threads 1 --json text_tower.json
 
-CLIP ViT-B/16's text dimensions (width 512, 12 layers, 8 heads), random weights: speed doesn't depend on their values. A case
+CLIP ViT-B/16's text dimensions (width 512, 12 layers, 8 heads), random weights: speed doesn't depend on their values.
+--architecture takes those of another of open_clip's causal text towers, with its number of positions and CLIP's tokens. A case
 is one step of a method's text side: encode all prompts, and (in training) the gradients of the learned vectors.
 
 The JSON file holds {case: {"classes", "speedup", "memory_ratio", "max_rel_err", ...}}: times faster (ratio of medians), times
@@ -24,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 if not __package__:  # run as a script
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from basics import program, write_json
+from basics import UserError, program, write_json
 from basics.program import Parser
 from benchmarks.measure import kept_bytes, median_times, relative_error
 from prompting import Insertions, build_plan, context_programs, learned, soft_parts, template_programs, unit
@@ -162,13 +163,24 @@ def inserted_cases(names, size):
     ]  # fmt: skip
 
 
-def text_tower(width=512, layers=12, heads=8, device="cpu", dtype=torch.float32):
-    """A text tower of the given size with random weights."""
+def text_tower(width=512, layers=12, heads=8, device="cpu", dtype=torch.float32, architecture=""):
+    """A text tower of the given size, or of an open_clip architecture, with random weights and CLIP's vocabulary.
+
+    UserError: the architecture isn't known, or its text tower isn't CLIP's.
+    """
+    from open_clip import get_model_config
     from open_clip.model import CLIPTextCfg, _build_text_tower
 
     torch.manual_seed(0)
-    text = _build_text_tower(width, CLIPTextCfg(width=width, layers=layers, heads=heads), quick_gelu=True)
-    return TextTower(text.requires_grad_(False).to(device, dtype).eval())
+    settings, feature, quick = {"width": width, "layers": layers, "heads": heads}, width, True
+    if architecture:
+        config = get_model_config(architecture)
+        if config is None or "hf_model_name" in config["text_cfg"]:
+            raise UserError(f"--architecture {architecture}: open_clip has no text tower of its own of this name")
+        settings = {**config["text_cfg"], "vocab_size": 49408, "pool_type": "argmax"}  # CLIP's tokens
+        feature, quick = config["embed_dim"], config.get("quick_gelu", False)
+    text = _build_text_tower(feature, CLIPTextCfg(**settings), quick_gelu=quick)
+    return TextTower(text.requires_grad_(False).to(device, dtype).eval(), architecture or "this tower")
 
 
 def measure(case, tower, repeats, device, clock=time.perf_counter):
@@ -208,11 +220,12 @@ def main():
         action="store_true",
         help="also other class positions, class-specific contexts, MoCoOp at 50 classes (more than 10 GB)",
     )
+    parser.add_argument("--architecture", default="", help="of open_clip, e.g. ViT-L-14 (default: ViT-B/16's text dimensions)")
     parser.add_argument("--only", default="", help="run the cases whose name contains this")
     parser.add_argument("--json", default="", help="also write the results to this file")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    tower = text_tower(device=args.device, dtype=getattr(torch, args.dtype))
+    tower = text_tower(device=args.device, dtype=getattr(torch, args.dtype), architecture=args.architecture)
     results, clock = {}, time.process_time if args.cpu_time else time.perf_counter
     for case in make_cases(args.all):
         if args.only in case.name:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from basics import UserError
 from benchmarks.measure import kept_bytes
 from benchmarks.text_tower import text_tower
 from prompting import build_plan, context_programs, hard_programs, soft_parts, template_programs
@@ -113,3 +114,9 @@ def test_groups_of_different_sizes_are_refused_unless_asked_for():
     with pytest.raises(ValueError, match="groups of 2, 1 programs"):
         build_plan(programs)
     assert build_plan(programs, ragged=True).num_classes == 2
+
+
+@pytest.mark.parametrize("name", ("nowhere", "roberta-ViT-B-32", "coca_ViT-B-32", "ViT-B-16-SigLIP"))
+def test_the_benchmark_refuses_architectures_whose_text_tower_isnt_packed(name):
+    with pytest.raises(UserError, match=f"{name}: "):
+        text_tower(architecture=name)

@@ -30,7 +30,8 @@ class Words:
     """Stands for a Hugging Face tokenizer: a word or a full stop is a token, and special tokens stand around them."""
 
     def __init__(self, entries=400, before=(), behind=(1,), pad=1):
-        self.entries, self.before, self.behind, self.pad, self.sep_token_id = entries, before, behind, pad, behind[-1]
+        self.entries, self.before, self.behind, self.pad = entries, before, behind, pad
+        self.sep_token_id, self.pad_token_id = behind[-1], pad
 
     def __len__(self):
         return self.entries
