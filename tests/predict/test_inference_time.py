@@ -70,3 +70,9 @@ def test_table(clip, methods, capsys):
     last = capsys.readouterr().out.splitlines()[-1]
     text = next(row["text_to_cocoop"] for row in rows if row["method"] == "MoCoOp")
     assert last.startswith("MoCoOp: at most ") and f"1/{1 / text:.0f} of CoCoOp's text work" in last
+
+
+def test_invented_names_run_on_a_model_that_never_met_them(capsys):
+    words = ["--classes", "3", "--images", "4", "--batch-sizes", "4", "--repeats", "1", "--backbone", "models/builtin"]
+    inference_time.main(words)
+    assert "MoCoOp: at most" in capsys.readouterr().out
