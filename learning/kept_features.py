@@ -133,31 +133,31 @@ class ImageFeatures:
         }  # fmt: skip
         kind = "training views" if views else f"{len(used):,} images"
 
-        def compute():
-            return {"features": self._encode(loader, plan)}
-
-        tensors, read = self.cache.fetch(f"Image features of {kind}", identity, files_stamp(paths), compute)
+        what = f"Image features of {kind}"
+        total = sum(len(batch) for batch in plan)
+        epoch = getattr(sampler_of(loader), "epoch", 0)
+        features, read = self.cache.fetch(what, identity, files_stamp(paths), total, lambda: self._encoded(loader, plan, epoch))
         if views:
             self._say(
                 f"Image features of training views: {'read from' if read else 'encoded;'} {self.cache.folder}"
                 f"{'' if read else ' keeps what it has room for'}"
             )
         else:
-            size = megabytes(sum(t.numel() * t.element_size() for t in tensors.values()))
-            total = f"{self.cache.folder} (which holds {megabytes(self.cache.size())})"
-            print(f"Image features of {kind}: {size}{' read from' if read else ', encoded for'} {total}")
-        return tensors["features"]
+            place = f"{self.cache.folder} (which holds {megabytes(self.cache.size())})"
+            print(f"{what}: {megabytes(features.nbytes)}{' read from' if read else ', encoded for'} {place}")
+        return features
 
-    @torch.no_grad()
-    def _encode(self, loader, plan):
-        features = []
+    def _encoded(self, loader, plan, epoch):
+        """Raw features [b, E] of each batch in ``plan``, on the CPU, drawn as in this epoch whenever it is called."""
+        set_loader_epoch(loader, epoch)
         quiet = not (sys.stderr.isatty() and parallel.is_main())
         for batch, indices in zip(tqdm(loader, disable=quiet, leave=False), plan, strict=True):
             if batch["index"].tolist() != [int(i) for i in indices]:
                 raise UserError("this data loader's order isn't known beforehand; set TRAINER.FEATURE_CACHE to \"\"")
             images = batch["img"].to(self.trainer.device, non_blocking=True)
-            features.append(self.trainer.clip.encode_image(images, raw=True).cpu())
-        return torch.cat(features)
+            with torch.no_grad():
+                features = self.trainer.clip.encode_image(images, raw=True).cpu()
+            yield features
 
 
 class FeatureBatches:

@@ -3,30 +3,31 @@
 An entry is one safetensors file. Its name is the hash of everything that it is a function of (``identity``); inside
 stand that identity in full, a stamp of the image files, and a hash of the data. All three are checked when it is read.
 Entries are written beside their place and renamed, and computed under a lock, so that of several runs at once one
-computes and the others wait.
+computes and the others wait. Large ones are written while they are computed and stay in their file.
 """
 
 import contextlib
 import fcntl
 import hashlib
 import inspect
+import itertools
 import json
 import os
 import re
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-
 from basics import UserError, atomic_path
 from basics.files import remove_parts
 from basics.light import version_in
 from basics.locks import of_this_process
 
+from .feature_file import HASH, Rows, as_bytes, data_hash, write_rows
+
 SUFFIX = ".safetensors"
 _ENTRY = re.compile(r"[0-9a-f]{40}\.safetensors")
 _HEADER = 1000  # bytes of an entry beside data and identity, at most
+_HELD = 64 << 20  # bytes of features that are held in memory; larger ones are read as they are needed
 _ABANDONED_AFTER = 24 * 3600  # seconds after which a partly written file is a killed run's
 
 
@@ -45,30 +46,30 @@ class FeatureCache:
         self.folder, self.max_bytes, self.log = Path(folder), max_gb * 1e9, log
         self._writable, self._full = True, False
 
-    def fetch(self, what, identity, stamp, compute):
+    def fetch(self, what, identity, stamp, rows, compute):
         """The entry of ``identity``, computed if it isn't there or no longer true.
 
         Args:
             what: its name in the log.
             identity: JSON data, everything that the features are a function of but for what is in the image files.
             stamp: text that changes when these do (see ``files_stamp``).
-            compute: function without arguments -> {name: tensor on the CPU}.
+            rows: number of features.
+            compute: function without arguments -> features in batches [b, E] on the CPU, all of one type, the same in every call.
 
         Returns:
-            ({name: tensor}, whether they were read from the disk)
+            (features [n, E]: a tensor, or ``Rows`` where they are large: both have ``split`` and ``nbytes``; whether they were read
+            from the disk)
         """
         identity = json.dumps(identity, sort_keys=True)
         path = self.folder / (hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()[:40] + SUFFIX)
-        tensors = self._read(path, what, identity, stamp, quiet=True)
-        if tensors is not None:
-            return tensors, True
+        features = self._read(path, what, identity, stamp, quiet=True)
+        if features is not None:
+            return features, True
         with self._lock(path, what):
-            tensors = self._read(path, what, identity, stamp)  # another run may have computed it meanwhile
-            if tensors is not None:
-                return tensors, True
-            tensors = compute()
-            self._write(path, what, tensors, identity, stamp)
-        return tensors, False
+            features = self._read(path, what, identity, stamp)  # another run may have computed it meanwhile
+            if features is not None:
+                return features, True
+            return self._computed(path, what, {"identity": identity, "stamp": stamp}, rows, compute), False
 
     def size(self):
         """Bytes of all entries."""
@@ -81,39 +82,57 @@ class FeatureCache:
         if not path.is_file():
             return None
         try:
-            with safe_open(path, framework="pt") as f:
-                manifest = f.metadata() or {}
-                tensors = {name: f.get_tensor(name).clone() for name in f.keys()}
-        except (OSError, SafetensorError, ValueError) as e:
-            say(f"{path} is damaged ({str(e).splitlines()[0]}); {what}: encoding again")
+            found = Rows(path)
+            features = found.read(0, len(found)) if found.nbytes <= _HELD else found
+            whole = data_hash(found.dtype, found.shape, [features]) if features is not found else found.hash()
+        except (OSError, ValueError) as e:
+            say(f"{path} is damaged ({(str(e) or type(e).__name__).splitlines()[0]}); {what}: encoding again")
             return None
-        if manifest.get("identity") != identity or manifest.get("data") != data_hash(tensors):
+        if found.about.get("identity") != identity or found.about.get(HASH) != whole:
             say(f"{path} is damaged (its contents don't match its own description); {what}: encoding again")
             return None
-        if manifest.get("stamp") != stamp:
+        if found.about.get("stamp") != stamp:
             say(f"{what}: image files have changed since their features were kept; encoding again")
             return None
         with contextlib.suppress(OSError):  # a folder that may only be read; removed by then
             os.utime(path)  # marks it as used
-        return tensors
+        return features
 
-    def _write(self, path, what, tensors, identity, stamp):
-        size = sum(t.numel() * t.element_size() for t in tensors.values()) + len(identity) + _HEADER
-        if size > self.max_bytes:
+    def _computed(self, path, what, about, rows, compute):
+        """The features, kept where that is possible."""
+        batches = iter(compute())
+        first = next(batches)
+        batches = itertools.chain([first], batches)
+        data = rows * first[0].nbytes
+        size = data + len(about["identity"]) + _HEADER
+        if size > self.max_bytes and self._writable:
             limit = megabytes(self.max_bytes)
             self.log(f"{what}: {megabytes(size)} are more than the feature cache may hold ({limit}); not kept")
-            return
-        if not self._writable:
-            return
-        manifest = {"identity": identity, "stamp": stamp, "data": data_hash(tensors)}
+        if size > self.max_bytes or not self._writable:
+            return torch.cat(list(batches))
+        if data <= _HELD:
+            features = torch.cat(list(batches))
+            self._write(path, rows, [features], about, what)
+            return features
+        kept = self._write(path, rows, _marked(batches), about, what)
+        return torch.cat(list(compute())) if kept is None else kept
+
+    def _write(self, path, rows, parts, about, what):
+        """Keep features that come in parts; the ``Rows`` in the file, or None where that is not possible."""
         try:
             with atomic_path(str(path)) as temporary:
-                save_file({name: t.contiguous() for name, t in tensors.items()}, temporary, metadata=manifest)
+                write_rows(temporary, rows, parts, about)
+                kept = Rows(temporary)  # open before another run may remove it
+            kept.path = path
             self._make_room(path)
-        except (OSError, SafetensorError, UserError) as e:  # safetensors reports a full disk as its own error
+            return kept
+        except _NotComputed as e:
+            raise e.__cause__
+        except (OSError, UserError) as e:
             self._writable = False
             reason = str(e).splitlines()[0]
             self.log(f"{what}: features can't be kept in {self.folder} ({reason}); the run goes on without")
+            return None
 
     @contextlib.contextmanager
     def _lock(self, path, what):
@@ -161,19 +180,21 @@ class FeatureCache:
             self.log(f"The feature cache {self.folder} is full: the least recently used entries make room for new ones")
 
 
+class _NotComputed(Exception):
+    """What went wrong in computing features, not in keeping them."""
+
+
+def _marked(batches):
+    """The same batches; an error of theirs is told from one of writing them."""
+    try:
+        yield from batches
+    except Exception as e:
+        raise _NotComputed from e
+
+
 def megabytes(size):
     """Bytes as text."""
     return f"{size / 1e6:.1f} MB"
-
-
-def data_hash(tensors):
-    """SHA-256 of names, dtypes, shapes and values."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        t = tensors[name]
-        digest.update(f"{name} {t.dtype} {tuple(t.shape)};".encode())
-        digest.update(_bytes(t))
-    return digest.hexdigest()
 
 
 def files_stamp(paths):
@@ -203,7 +224,7 @@ def module_hash(module):
     digest = hashlib.sha256(f"{module} {heads}".encode())
     for name, tensor in module.state_dict().items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
-        digest.update(_bytes(tensor))
+        digest.update(as_bytes(tensor))
     return digest.hexdigest()
 
 
@@ -236,6 +257,3 @@ def arithmetic(device):
     versions = f"torch {torch.__version__}, torchvision {version_in('torchvision')}, open_clip {version_in('open_clip')}"
     return f"{where}, {torch.get_float32_matmul_precision()}, {versions}, Pillow {PIL.__version__}"
 
-
-def _bytes(tensor):
-    return memoryview(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())

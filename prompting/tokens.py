@@ -136,7 +136,10 @@ def tokenizer_of(backbone: Backbone) -> Tokenizer:
     theirs, options = text.get("hf_tokenizer_name", ""), text.get("tokenizer_kwargs")
     if not theirs and not options and "siglip" not in backbone.model.lower():
         return clip_tokenizer().for_context(text.get("context_length", 77))
-    return _own_tokenizer(backbone.model, folder, f"{theirs or 'CLIP byte pairs'} {options or ''}".strip(), digest(text))
+    try:
+        return _own_tokenizer(backbone.model, folder, f"{theirs or 'CLIP byte pairs'} {options or ''}".strip(), digest(text))
+    except UserError as e:
+        raise UserError(f"{backbone.name}: {e}") from e
 
 
 @lru_cache(maxsize=4)
@@ -144,7 +147,6 @@ def _own_tokenizer(model, folder, name, config):
     """open_clip's tokenizer of an architecture or a folder; ``config``: hash of its configuration, of which it is a function."""
     import open_clip
 
-    where = folder or model
     try:
         found = open_clip.get_tokenizer(f"local-dir:{folder}" if folder else model)
         return Tokenizer(found, found.context_length, name)
@@ -152,13 +154,12 @@ def _own_tokenizer(model, folder, name, config):
         raise
     except ModuleNotFoundError as e:
         raise UserError(
-            f"{where} has a tokenizer of its own ({name}), which needs the package {e.name}: "
-            "pip install transformers sentencepiece"
+            f"it has a tokenizer of its own ({name}), which needs the package {e.name}: pip install transformers sentencepiece"
         ) from e
     except Exception as e:
         way_out = f"put its files into {folder}" if folder else "fetch it on a machine with network, the Hub's cache keeps it"
         reason = (str(e).strip() or type(e).__name__).splitlines()[0][:200]
-        raise UserError(f"{where}: its tokenizer {name} can't be loaded ({reason}); {way_out}") from e
+        raise UserError(f"its tokenizer {name} can't be loaded ({reason}); {way_out}") from e
 
 
 def encode(text: str) -> list[int]:

@@ -31,7 +31,8 @@ class Words:
 
     def __init__(self, entries=400, before=(), behind=(1,), pad=1):
         self.entries, self.before, self.behind, self.pad = entries, before, behind, pad
-        self.sep_token_id, self.pad_token_id = behind[-1], pad
+        self.pad_token_id, self.sep_token_id, self.eos_token_id = pad, behind[-1], behind[-1]
+        self.bos_token_id = self.cls_token_id = before[0] if before else None
 
     def __len__(self):
         return self.entries
