@@ -42,13 +42,16 @@ class Tokenizer:
 
     def __init__(self, tokenizer: Any, context_length: int = 77, name: str = "CLIP's byte-pair encoding"):
         self.name, self.context_length = name, context_length
-        self.is_clips = hasattr(tokenizer, "eot_token_id")
+        kind = type(tokenizer).__name__
+        self.is_clips = kind in ("BytePairs", "SimpleTokenizer")
         self._known: dict[str, tuple[int, ...]] = {}
         if self.is_clips:
             self._ids = tokenizer.encode
             self.start, self.end, self.pad = (tokenizer.sot_token_id,), (tokenizer.eot_token_id,), 0
             self.size = tokenizer.vocab_size
             return
+        if not hasattr(tokenizer, "clean_fn"):
+            raise UserError(f"{name}: a tokenizer of open_clip's kind {kind} isn't computed here")
         if getattr(tokenizer, "tokenizer_mode", ""):
             raise UserError(f"{name}: tokenizer mode {tokenizer.tokenizer_mode!r} isn't computed here")
         inner, clean = tokenizer.tokenizer, tokenizer.clean_fn
@@ -56,7 +59,8 @@ class Tokenizer:
         self.size = len(inner)
         framed = list(inner([clean(BEFORE)]).input_ids[0])
         if getattr(tokenizer, "strip_sep_token", False):
-            framed = [0 if i == inner.sep_token_id else i for i in framed]
+            filled = getattr(tokenizer, "pad_token_id", None) or 0  # open_clip 3 fills with 0, 4 with the pad token
+            framed = [filled if i == inner.sep_token_id else i for i in framed]
         own = list(self._ids(BEFORE))
         at = next((i for i in range(len(framed)) if own and framed[i : i + len(own)] == own), None)
         if at is None:
