@@ -64,6 +64,7 @@ def _checkpoint_names():
     import numpy as np
     import torch
 
+    multiarray = (getattr(np, "_core", None) or np.core).multiarray  # NumPy 2 calls it _core
     names = {
         ("collections", "OrderedDict"): collections.OrderedDict,
         ("collections", "defaultdict"): collections.defaultdict,
@@ -82,7 +83,7 @@ def _checkpoint_names():
             names[module, kind.__name__] = kind
     for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
         for name in ("scalar", "_reconstruct"):
-            names[module, name] = getattr(np._core.multiarray, name)
+            names[module, name] = getattr(multiarray, name)
     return names
 
 

@@ -46,9 +46,12 @@ from prompting.insertions import NOTHING
 from prompting.reference import encode_reference
 
 METHODS = ["ZeroshotCLIP", "LinearProbe", "CoOp", "CoCoOp", "KgCoOp", "ProGrad", "MoCoOp"]
+OTHERS = ["TipAdapterF", "ADAPTER", "CLIP_Adapter", "TaskRes", "TCP", "ExtrasLinearProbeCoOp", "ExtrasLinearProbeKgCoOp", "CoOp_ATP",
+          "CLIPLoRA", "TwoSFS", "IVLP", "VPT", "MaPLe", "PromptSRC", "MultiModalAdapter", "MMRL"]  # fmt: skip
 WAYS = ("plain", "first", "later")
 UNTRAINED = ("ZeroshotCLIP", "LinearProbe")  # nothing to learn; not learned in steps
 SHOTS = 16
+BUILTIN_MODELS = ("builtin", "builtin_vit")
 
 
 @dataclass
@@ -68,7 +71,7 @@ class Size:
 
 
 SIZES = {
-    "small": Size(10, "eurosat", METHODS),  # 6 experts
+    "small": Size(10, "eurosat", METHODS + OTHERS),  # 6 experts
     "middle": Size(100, "caltech101", METHODS),  # 5 experts
     "imagenet": Size(200, "food101", ["CoOp", "MoCoOp"]),  # 4 experts: 1/25 of 1,000 classes x 20 experts
 }
@@ -86,9 +89,8 @@ def write_images(root, size, per_class):
                 Image.fromarray(pixels).resize((320, 240), Image.BICUBIC).save(folder / f"{i}.jpg")
 
 
-def write_model(root):
-    """The built-in model as one that has met every word, in a folder of its own: the values of words don't matter here."""
-    source, target = home.PROJECT / "models" / "builtin", root / "model"
+def write_model(source, target):
+    """A built-in model as one that has met every word, in a folder of its own: the values of words don't matter here."""
     target.mkdir()
     shutil.copyfile(source / "open_clip_config.json", target / "open_clip_config.json")
     state = load_file(source / "open_clip_model.safetensors")
@@ -117,7 +119,7 @@ class Way:
         cfg.merge_from_file(str(home.PROJECT / "configs" / "trainers" / method / "builtin.yaml"))
         cfg.merge_from_list([
             "TRAINER.NAME", method, "DATASET.NAME", "ImageFolder", "DATASET.FOLDER", "noise", "DATASET.ROOT", str(root),
-            "MODEL.BACKBONE.NAME", str(root / "model"),
+            "MODEL.BACKBONE.NAME", str(root / Path(cfg.MODEL.BACKBONE.NAME).name),
             "USE_CUDA", device == "cuda", "SEED", 1, "VERBOSE", False, "OUTPUT_DIR", str(root / "run"),
             "TRAINER.MOCOOP.TEMPLATES", str(home.PROJECT / "templates" / f"{size.templates}.txt"),
             "TRAINER.FEATURE_CACHE", ".features" if way == "later" else "", "TRAINER.CACHE_VIEWS", way == "later",
@@ -212,7 +214,7 @@ def main(argv=None):
     """Run one command line; prints the tables and returns {size: {method: row}}."""
     parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=list(SIZES), help="default: %(default)s")
-    parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS, help="default: all of a size")
+    parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS + OTHERS, help="default: all of a size")
     parser.add_argument("--images", type=int, default=1000, help="images of an evaluation (default 1000)")
     parser.add_argument("--repeats", type=int, default=3, help="measured calls; medians are reported")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
@@ -225,7 +227,8 @@ def main(argv=None):
         size, results[name] = SIZES[name], {}
         with tempfile.TemporaryDirectory() as folder:
             write_images(Path(folder), size, per_class=max(1, 40 // size.classes))
-            write_model(Path(folder))
+            for model in BUILTIN_MODELS:
+                write_model(home.PROJECT / "models" / model, Path(folder) / model)
             for method in (m for m in size.methods if m in args.methods):
                 results[name][method] = measure(method, Path(folder), size, args)
         print_table(name, size, results[name])

@@ -7,11 +7,13 @@ in the repository where the working directory has none.
 """
 
 import builtins
+import contextlib
 import importlib
 import importlib.machinery
 import importlib.util
 import os
 import sys
+import warnings
 from pathlib import Path
 from types import ModuleType
 
@@ -89,21 +91,21 @@ def _import_of(name):
             full = f"{PACKAGE}.{name}.{module}"
             leaf = builtins.__import__(full, globals, locals, fromlist or ("__name__",), 0)
             return leaf if fromlist else sys.modules[f"{PACKAGE}.{name}.{module.partition('.')[0]}"]
-        try:
-            return import_ours(module, globals, locals, fromlist, level)
-        except ModuleNotFoundError as error:
-            if level == 0 and error.name == module == "pkg_resources":
-                return _pkg_resources()
-            raise
+        if level == 0 and module == "pkg_resources":
+            return _pkg_resources()
+        return import_ours(module, globals, locals, fromlist, level)
 
     return own_import
 
 
 def _pkg_resources():
-    """What CLIP's own code takes from pkg_resources, which newer setuptools don't have: comparing versions."""
+    """The module of setuptools with what CLIP's own code takes from it and newer ones don't have: comparing versions."""
     import packaging.version
 
     stand_in = ModuleType("pkg_resources")
+    with contextlib.suppress(ModuleNotFoundError), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # setuptools' own, about the module's end
+        stand_in.__dict__.update({k: v for k, v in vars(import_ours("pkg_resources")).items() if not k.startswith("__")})
     stand_in.packaging, stand_in.parse_version = packaging, packaging.version.parse
     return stand_in
 

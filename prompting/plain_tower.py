@@ -22,12 +22,14 @@ PROMPTS = 64  # that are recomputed at a time
 class _TextHalf(nn.Module):
     """The text half of an open_clip model whose text tower isn't a module of its own."""
 
-    PARTS = ("transformer", "token_embedding", "ln_final", "text_pool_type", "text_eos_id")
+    PARTS = ("transformer", "token_embedding", "ln_final", "text_pool_type")
 
     def __init__(self, model):
         super().__init__()
         for name in self.PARTS:
             setattr(self, name, getattr(model, name))
+        if hasattr(model, "text_eos_id"):  # since open_clip 3.2
+            self.text_eos_id = model.text_eos_id
         self.positional_embedding, self.text_projection = model.positional_embedding, model.text_projection
         self.register_buffer("attn_mask", model.attn_mask, persistent=False)
         self._encode_text = type(model).encode_text

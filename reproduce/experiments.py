@@ -15,6 +15,7 @@ from reproduce.paper import ELEVEN, FOUR
 from reproduce.runs import Run
 from reproduce.study import Study
 
+BUILTIN = {"builtin": "built-in model", "builtin_vit": "built-in ViT"}  # folders of models, and what captions call them
 VARIANTS_OF_IMAGENET = ("imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r")
 RECIPES = ("paper", "released")
 SWITCHES = {  # what MoCoOp's recipes say themselves: a row with these values is the plain recipe
@@ -212,12 +213,12 @@ class Selection:
         return self.experiment.cells(self, row, dataset)
 
     def backbones(self):
-        """Names of the backbones of the runs in their order; the experiment's own and "built-in model" without own settings."""
-        if self.opts or self.cfgs:
-            names = dict.fromkeys(recorded.wanted(run)["MODEL.BACKBONE.NAME"] for run in self.runs())
-            return ["built-in model" if name == "builtin" else name for name in names]
-        builtin = sum(map(facts.is_builtin, self.datasets))
-        return [self.experiment.backbone] * (builtin < len(self.datasets)) + ["built-in model"] * (builtin > 0)
+        """Names of the backbones of the runs in their order; without own settings they are the experiment's and the built-in ones."""
+        own = self.opts or self.cfgs
+        read = [run for run in self.runs() if own or facts.is_builtin(run.dataset)]
+        names = dict.fromkeys(recorded.wanted(run)["MODEL.BACKBONE.NAME"] for run in read)
+        others = not own and not all(map(facts.is_builtin, self.datasets))
+        return [self.experiment.backbone] * others + [BUILTIN.get(name, name) for name in names]
 
     def document(self, out, command):
         """Document of what lies below `out`. command: (row, runs) -> the command that makes them."""

@@ -87,9 +87,6 @@ def trainer_file(trainer, cfg):
     if not path.is_file():
         names = [p.stem for p in home.listed(f"configs/trainers/{trainer}", "*.yaml")]
         if cfg == "builtin":
-            raise UserError(
-                f"{trainer} doesn't run on the built-in benchmark: it learns inside a vision transformer, and the built-in "
-                f"model's image encoder is a ResNet (for a model of your own: CFG=… MODEL.BACKBONE.NAME …){choices(cfg, names)}"
-            )
+            raise UserError(f"{trainer} has no settings for the built-in benchmark ({path}){choices(cfg, names)}")
         raise UserError(f"CFG={cfg}: no file {path}{choices(cfg, names)}")
     return path

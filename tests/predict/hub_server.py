@@ -39,6 +39,10 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         path = unquote(urlsplit(self.path).path).strip("/")
         self.server.asked.append(path)
+        if path.startswith("api/models/"):  # clients before 1.0 ask what a repository is
+            name = "/".join(path.split("/")[2:4])
+            if name in self.server.repositories:
+                return self.answer({"id": name, "sha": COMMIT, "siblings": []})
         name, mark, rest = path.partition("/resolve/")
         files = self.server.repositories.get(name)
         if files is None:

@@ -116,6 +116,7 @@ def test_a_hugging_face_tower(tmp_path):
     assert close(clip.encode_text(plan, learned, raw=True)[0].detach(), own(model, tokenizer, texts))
 
 
+@pytest.mark.skipif(not hasattr(CLIPTextCfg, "eos_id"), reason="this open_clip reads no tower at an end token of its own")
 def test_a_causal_tower_with_its_own_vocabulary_is_packed(monkeypatch, tmp_path):
     """As MetaCLIP 2's: read at the end token of another vocabulary than CLIP's."""
     text = {
