@@ -46,8 +46,8 @@ from prompting.insertions import NOTHING
 from prompting.reference import encode_reference
 
 METHODS = ["ZeroshotCLIP", "LinearProbe", "CoOp", "CoCoOp", "KgCoOp", "ProGrad", "MoCoOp"]
-OTHERS = ["TipAdapterF", "ADAPTER", "CLIP_Adapter", "TaskRes", "TCP", "ExtrasLinearProbeCoOp", "ExtrasLinearProbeKgCoOp", "CoOp_ATP",
-          "CLIPLoRA", "TwoSFS", "IVLP", "VPT", "MaPLe", "PromptSRC", "MultiModalAdapter", "MMRL"]  # fmt: skip
+OTHERS = ["TipAdapterF", "ADAPTER", "CLIP_Adapter", "TaskRes", "TCP", "ExtrasLinearProbeCoOp", "ExtrasLinearProbeKgCoOp",
+          "CoOp_ATP", "CLIPLoRA", "TwoSFS", "IVLP", "VPT", "MaPLe", "PromptSRC", "MultiModalAdapter", "MMRL"]  # fmt: skip
 WAYS = ("plain", "first", "later")
 UNTRAINED = ("ZeroshotCLIP", "LinearProbe")  # nothing to learn; not learned in steps
 SHOTS = 16

@@ -7,8 +7,8 @@ proportional, below it a fixed part still counts.
 
 - plan: class names to tokens, and prompts to the plan of the packed tower; once a run.
 - step: forward and backward of the text side with the built-in model's tower.
-- kept features: writing an entry of the cache, reading it with the check of its hash, and logits for 100 classes in batches; memory
-  is what writing, and reading with the logits, take at most beyond what was in use before.
+- kept features: writing an entry of the cache, reading it with the check of its hash, and logits for 100 classes in batches;
+  memory is what writing, and reading with the logits, take at most beyond what was in use before.
 """
 
 import itertools

@@ -152,11 +152,11 @@ def _write_onnx(predictor, head, side, file):
                 output_names=outputs, dynamic_shapes=({0: torch.export.Dim("batch")},),
             )  # fmt: skip
         except Exception as e:
-            if side is None:
-                raise
             first = (str(e).strip() or type(e).__name__).splitlines()[0][:200]
-            name = predictor.results.get("trainer")
-            raise UserError(f"export: {name}'s own image side can't be written as ONNX ({first})") from e
+            what = f"{predictor.results.get('trainer')}'s own image side" if side is not None else "this image encoder"
+            raise UserError(
+                f"export: PyTorch {torch.__version__} can't write {what} as ONNX ({first}); 2.6 and 2.9 can't, 2.15 can"
+            ) from e
         session = onnxruntime.InferenceSession(part, providers=["CPUExecutionProvider"])
         for images in (example, others):
             found = session.run(None, {"images": images.numpy()})[0]

@@ -39,13 +39,13 @@ class Scores:
         import numpy as np
 
         per_cent = lambda x: None if np.isnan(x) else 100.0 * float(x)  # noqa: E731
-        right = [t for t, p in zip(self.true, self.predicted) if t == p]
-        right, true, predicted = (np.bincount(x, minlength=len(self.classnames)) for x in (right, self.true, self.predicted))
+        hits = [t for t, p in zip(self.true, self.predicted) if t == p]
+        right, true, predicted = (np.bincount(x, minlength=len(self.classnames)) for x in (hits, self.true, self.predicted))
         with np.errstate(invalid="ignore"):  # counted here: what scikit-learn says of 0 / 0 changed between its versions
             precision, recall, f1 = right / predicted, right / true, 2 * right / (true + predicted)
         report: dict[str, Any] = {
             "images": len(self.true),
-            "correct": int(right.sum()),
+            "correct": len(hits),
             "accuracy": 100.0 * float(np.equal(self.true, self.predicted).mean()),
         }
         if len(self.classnames) > TOP:

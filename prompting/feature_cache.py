@@ -17,6 +17,7 @@ import re
 from pathlib import Path
 
 import torch
+
 from basics import UserError, atomic_path
 from basics.files import remove_parts
 from basics.light import version_in
@@ -57,8 +58,8 @@ class FeatureCache:
             compute: function without arguments -> features in batches [b, E] on the CPU, all of one type, the same in every call.
 
         Returns:
-            (features [n, E]: a tensor, or ``Rows`` where they are large: both have ``split`` and ``nbytes``; whether they were read
-            from the disk)
+            (features [n, E]: a tensor, or ``Rows`` where they are large, which has ``split`` and ``nbytes``, too; whether they
+            were read from the disk)
         """
         identity = json.dumps(identity, sort_keys=True)
         path = self.folder / (hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()[:40] + SUFFIX)
@@ -127,7 +128,7 @@ class FeatureCache:
             self._make_room(path)
             return kept
         except _NotComputed as e:
-            raise e.__cause__
+            raise e.error from None
         except (OSError, UserError) as e:
             self._writable = False
             reason = str(e).splitlines()[0]
@@ -181,7 +182,11 @@ class FeatureCache:
 
 
 class _NotComputed(Exception):
-    """What went wrong in computing features, not in keeping them."""
+    """What went wrong in computing features, not in keeping them: ``error``."""
+
+    def __init__(self, error):
+        super().__init__(error)
+        self.error = error
 
 
 def _marked(batches):
@@ -189,7 +194,7 @@ def _marked(batches):
     try:
         yield from batches
     except Exception as e:
-        raise _NotComputed from e
+        raise _NotComputed(e) from e
 
 
 def megabytes(size):
@@ -256,4 +261,3 @@ def arithmetic(device):
         where = f"{device.type} {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
     versions = f"torch {torch.__version__}, torchvision {version_in('torchvision')}, open_clip {version_in('open_clip')}"
     return f"{where}, {torch.get_float32_matmul_precision()}, {versions}, Pillow {PIL.__version__}"
-

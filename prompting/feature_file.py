@@ -88,8 +88,8 @@ class Rows:
 
     def hash(self) -> str:
         """SHA-256 of type, shape and values."""
-        at_once = max(1, _PART // max(1, self._row))
-        return data_hash(self.dtype, self.shape, (self.read(i, min(at_once, len(self) - i)) for i in range(0, len(self), at_once)))
+        some = max(1, _PART // max(1, self._row))
+        return data_hash(self.dtype, self.shape, (self.read(i, min(some, len(self) - i)) for i in range(0, len(self), some)))
 
     def _bytes(self, start: int, count: int) -> bytearray:
         data = bytearray(count)

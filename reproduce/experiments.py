@@ -213,7 +213,7 @@ class Selection:
         return self.experiment.cells(self, row, dataset)
 
     def backbones(self):
-        """Names of the backbones of the runs in their order; without own settings they are the experiment's and the built-in ones."""
+        """Names of the backbones of the runs in their order; without own settings the experiment's, and the built-in ones."""
         own = self.opts or self.cfgs
         read = [run for run in self.runs() if own or facts.is_builtin(run.dataset)]
         names = dict.fromkeys(recorded.wanted(run)["MODEL.BACKBONE.NAME"] for run in read)

@@ -3,6 +3,7 @@
 import open_clip
 import pytest
 import torch
+from open_clip import CLIPTextCfg
 
 from basics import UserError
 from prompting import Insertions, context_programs, hard_programs, load_clip, soft_parts, template_programs

@@ -11,6 +11,7 @@ from basics import UserError
 from inference import Predictor
 from inference.export import export
 from prompting import load_clip
+from tests.predict.test_export import WRITES_ONNX
 from tests.trainers.test_trainers import METHODS
 
 LEARNED = {  # method: what it learns on images, in the words of its refusals
@@ -19,6 +20,7 @@ LEARNED = {  # method: what it learns on images, in the words of its refusals
 }  # fmt: skip
 
 
+@WRITES_ONNX
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("method", LEARNED)
 def test_onnx_gives_the_runs_own_logits(method, make_trainer, tiny_weights, tmp_path):
