@@ -133,7 +133,7 @@ if __name__ == "__main__":
             f"{NAME}.reproduce": ["*.yaml", "*.json"],
             f"{NAME}.configs": ["**/*.yaml"],
             f"{NAME}.templates": ["**/*.txt", "**/*.json"],
-            f"{NAME}.models": ["builtin/*.json", "builtin/*.safetensors", "builtin/SHA256SUMS", "builtin/README.md"],
+            f"{NAME}.models": ["builtin*/*.json", "builtin*/*.safetensors", "builtin*/SHA256SUMS", "builtin/README.md"],
         },
         cmdclass={"build_py": BuildPy, "editable_wheel": Editable},
     )
