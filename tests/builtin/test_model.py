@@ -13,6 +13,7 @@ from models import score
 from prompting.templates import SELECTED_TEMPLATES
 
 FOLDER = Path(__file__).resolve().parents[2] / "models" / "builtin"
+VIT = FOLDER.with_name("builtin_vit")
 TEMPLATES = FOLDER.parents[1] / "templates"
 
 # Zero-shot accuracy over all classes, from and to; and how far a linear probe and CoOp lie above zero-shot on base
@@ -20,6 +21,9 @@ TEMPLATES = FOLDER.parents[1] / "templates"
 ZERO_SHOT = {"digits": (75, 95), "letters": (50, 85), "shapes": (35, 75), "textures": (60, 95)}
 PROBE_GAIN = {"digits": 5, "letters": 15, "shapes": 15}
 COOP_GAIN = {"digits": 4, "letters": 4}
+
+
+ROW = r"^\| (\w+) \| \d+ \| ([\d.]+) \|"
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +43,17 @@ def lines(name):
     return [line for line in text if line and not line.startswith("#")]
 
 
-def test_weights_are_those_of_the_record():
-    digest = hashlib.sha256((FOLDER / "open_clip_model.safetensors").read_bytes()).hexdigest()
+@pytest.mark.parametrize("folder", [FOLDER, VIT])
+def test_weights_are_those_of_the_record(folder):
+    digest = hashlib.sha256((folder / "open_clip_model.safetensors").read_bytes()).hexdigest()
     assert digest in (FOLDER / "README.md").read_text()
+
+
+def test_the_vit_has_the_same_text_encoder(model):
+    other, own = score.load(VIT).state_dict(), model.state_dict()
+    text = [name for name in own if not name.startswith("visual.") and name != "logit_scale"]
+    assert text and all(torch.equal(own[name], other[name]) for name in text)
+    assert {n for n in other if not n.startswith("visual.")} == {*text, "logit_scale"}
 
 
 def test_open_clip_loads_the_folder():
@@ -103,7 +115,12 @@ def test_styles_are_between_chance_and_solved(features, style):
 
 def test_record_has_the_measured_numbers(features):
     """The table in the README is what the model scores (a tenth of a point apart at most)."""
-    rows = re.findall(r"^\| (\w+) \| \d+ \| ([\d.]+) \|", (FOLDER / "README.md").read_text(), re.M)
+    resnet, _, vit = (FOLDER / "README.md").read_text().partition("## The vision transformer")
+    rows = re.findall(ROW, resnet, re.M)
     assert {name for name, _ in rows} == set(sets.CLASSES)
     for name, value in rows:
         assert features(name).zero_shot("all") == pytest.approx(float(value), abs=0.3)
+    other, rows = score.load(VIT), re.findall(ROW, vit, re.M)
+    assert {name for name, _ in rows} == set(sets.CLASSES)
+    for name, value in rows:
+        assert score.Features(other, name).zero_shot("all") == pytest.approx(float(value), abs=0.3)
