@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from PIL import Image
@@ -286,3 +287,18 @@ def test_a_trainer_file_beside_ours_changes_no_section_of_ours(monkeypatch):
     trainers.extend_cfg(plain)
     assert for_ours.TRAINER.COOP == plain.TRAINER.COOP and for_ours.OPTIM == plain.OPTIM and for_ours.TRAINER.TCP.DEPTH == 8
     assert dict(for_it.TRAINER.COOP) == {"N_CTX": 4, "W": 1.0} and for_it.OPTIM.LR == 5.0
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_packaging_is_in_pkg_resources_whatever_setuptools_has(there, monkeypatch, tmp_path):
+    """setuptools up to 69 has it there, 70 to 80 have the module without it, later ones not even that."""
+    from foreign.importing import _import_of, _roots
+
+    monkeypatch.setitem(_roots, "small", tmp_path)
+    module = ModuleType("pkg_resources")
+    module.resource_filename = "of setuptools"
+    monkeypatch.setitem(sys.modules, "pkg_resources", module if there else None)
+    found = _import_of("small")("pkg_resources", fromlist=("packaging",))
+    assert found.packaging.version.parse("1.10") > found.packaging.version.parse("1.9")
+    assert getattr(found, "resource_filename", None) == ("of setuptools" if there else None)
+    assert not hasattr(module, "packaging")  # setuptools' own module stays as it is
