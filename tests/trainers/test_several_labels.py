@@ -114,7 +114,7 @@ def test_every_method_trains_or_refuses(method, make, tmp_path):
     item = trainer.dm.dataset.test[0]
     (found,) = predictor([item.impath], top=4)
     shares = dict(zip(saved.classnames, (1 / (1 + np.exp(-saved.logits[0].astype(np.float64)))).tolist()))
-    assert {c["name"]: c["probability"] for c in found["classes"]} == pytest.approx(shares, abs=2e-3)  # amp rounds by the batch
+    assert {c["name"]: c["probability"] for c in found["classes"]} == pytest.approx(shares, abs=5e-3)  # amp rounds by the batch
     assert found["labels"] == [name for name in saved.classnames if shares[name] >= 0.4]
 
 
