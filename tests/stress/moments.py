@@ -56,7 +56,7 @@ class Moments:
         self.before(checkpoint.os, "unlink", "clearing up")
         self.around_rename(files)
         self.halfway(torch, "save", "half a checkpoint", lambda args: args[1])
-        self.halfway(feature_cache, "save_file", "half a cache entry", lambda args: args[1])
+        self.halfway(feature_cache, "write_rows", "half a cache entry", lambda args: args[0])
 
     def around_rename(self, module):
         """Have moments before and after every os.replace of a module."""
