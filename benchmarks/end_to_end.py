@@ -1,4 +1,4 @@
-"""Whole training steps and evaluations of every method, data loading and image encoder included, against the plain way.
+"""Whole training steps and evaluations of a method, data loading and image encoder included, against the plain way.
 
     python benchmarks/end_to_end.py --threads 1 --json end_to_end.json
 
@@ -37,7 +37,7 @@ import datasets  # noqa: F401  (registers)
 import trainers
 from basics import home, program, write_json
 from basics.program import Parser
-from benchmarks.measure import median_times
+from benchmarks.measure import give_all_words_values, median_times
 from benchmarks.text_tower import CALTECH_BASE, EUROSAT
 from dassl.config import get_cfg_default
 from dassl.engine import TRAINER_REGISTRY
@@ -94,11 +94,7 @@ def write_model(source, target):
     target.mkdir()
     shutil.copyfile(source / "open_clip_config.json", target / "open_clip_config.json")
     state = load_file(source / "open_clip_model.safetensors")
-    table = state["token_embedding.weight"]  # [V, D]
-    unmet = table.eq(0).all(dim=1)
-    table[unmet] = 0.02 * torch.randn(int(unmet.sum()), table.shape[1], generator=torch.Generator().manual_seed(0)).to(
-        table.dtype
-    )
+    give_all_words_values(state["token_embedding.weight"])
     save_file(state, target / "open_clip_model.safetensors")
 
 
@@ -214,7 +210,7 @@ def main(argv=None):
     """Run one command line; prints the tables and returns {size: {method: row}}."""
     parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=list(SIZES), help="default: %(default)s")
-    parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS + OTHERS, help="default: all of a size")
+    parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS + OTHERS, help="default: %(default)s")
     parser.add_argument("--images", type=int, default=1000, help="images of an evaluation (default 1000)")
     parser.add_argument("--repeats", type=int, default=3, help="measured calls; medians are reported")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")

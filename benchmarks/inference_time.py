@@ -22,7 +22,7 @@ import learning.building
 import trainers
 from basics import home, program, write_json
 from basics.program import Parser
-from benchmarks.measure import median_times
+from benchmarks.measure import give_all_words_values, median_times
 from benchmarks.text_tower import CALTECH_BASE, EUROSAT
 from dassl.config import get_cfg_default
 from dassl.engine import TRAINER_REGISTRY
@@ -140,14 +140,6 @@ def measure(clip, methods, batch_size, num_images, repeats):
     return rows
 
 
-def give_all_words_values(clip):
-    """Random embeddings for words that a model never met: names are invented here, and speed doesn't depend on their values."""
-    table = clip.text.token_embedding.weight  # [V, D]
-    unmet = table.eq(0).all(dim=1)
-    with torch.no_grad():
-        table[unmet] = torch.empty_like(table[unmet]).normal_(std=0.02)
-
-
 def main(argv=None):
     """Run one command line; prints the table and returns its rows."""
     parser = Parser(description=__doc__.split("\n")[0])
@@ -170,7 +162,7 @@ def main(argv=None):
     torch.set_num_threads(args.threads)
     if args.backbone:
         clip = load_clip(args.backbone, precision=args.precision, device=args.device)
-        give_all_words_values(clip)
+        give_all_words_values(clip.text.token_embedding.weight)
     else:
         clip = random_clip(args.device, args.precision)
     rows = []

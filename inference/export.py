@@ -155,7 +155,7 @@ def _write_onnx(predictor, head, side, file):
             first = (str(e).strip() or type(e).__name__).splitlines()[0][:200]
             what = f"{predictor.results.get('trainer')}'s own image side" if side is not None else "this image encoder"
             raise UserError(
-                f"export: PyTorch {torch.__version__} can't write {what} as ONNX ({first}); 2.6 and 2.9 can't, 2.14 can"
+                f"export: PyTorch {torch.__version__} can't write {what} as ONNX ({first}); known to work: 2.14"
             ) from e
         session = onnxruntime.InferenceSession(part, providers=["CPUExecutionProvider"])
         for images in (example, others):

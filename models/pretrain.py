@@ -12,7 +12,7 @@ texture, its style and its colour; their weight fades to nothing at 75 % of trai
 them so small a model hardly starts to learn.
 
 With a teacher the text encoder is the teacher's and stays as it is (as the image encoder does in LiT, Zhai et al. 2022), and the
-image features are also drawn to the teacher's: its knowledge of an image is worth more to a small transformer than the caption.
+image features are also drawn to the teacher's.
 """
 
 import json

@@ -28,7 +28,7 @@ class _TextHalf(nn.Module):
         super().__init__()
         for name in self.PARTS:
             setattr(self, name, getattr(model, name))
-        if hasattr(model, "text_eos_id"):  # since open_clip 3.2
+        if hasattr(model, "text_eos_id"):  # which open_clip 3.0 has not
             self.text_eos_id = model.text_eos_id
         self.positional_embedding, self.text_projection = model.positional_embedding, model.text_projection
         self.register_buffer("attn_mask", model.attn_mask, persistent=False)

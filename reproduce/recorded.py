@@ -161,12 +161,11 @@ def provenance(source):
 
 def disagreements(sources):
     """Texts on runs of one table that should have the same weights or test images, and don't; and on rows on other models."""
-    found, rows = [], {}
+    found, models = [], {}
     for s in filter(lambda s: s.counted, sources):
-        rows.setdefault(s.run.dataset, {}).setdefault(s.result.get("backbone", ""), {})[s.run.row] = None
-    models = {name: list(on) for dataset in rows.values() if len(dataset) > 1 for name, on in dataset.items()}
-    if models:
-        found.append("rows on different models: " + "; ".join(f"{name}: {', '.join(on)}" for name, on in sorted(models.items())))
+        models.setdefault(s.run.dataset, {}).setdefault(s.result.get("backbone", ""), {})[s.run.row] = None
+    for on in {str(on): on for on in models.values() if len(on) > 1}.values():  # once, however many datasets have it
+        found.append("rows on different models: " + "; ".join(f"{name}: {', '.join(rows)}" for name, rows in on.items()))
     for name, group in (("weights", "backbone"), ("test images", "dataset")):
         seen = {}
         for s in filter(lambda s: s.counted, sources):

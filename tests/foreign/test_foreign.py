@@ -291,7 +291,7 @@ def test_a_trainer_file_beside_ours_changes_no_section_of_ours(monkeypatch):
 
 @pytest.mark.parametrize("there", [True, False])
 def test_packaging_is_in_pkg_resources_whatever_setuptools_has(there, monkeypatch, tmp_path):
-    """setuptools up to 69 has it there, 70 to 80 have the module without it, later ones not even that."""
+    """setuptools 70 has the module without it, the newest has no such module."""
     from foreign.importing import _import_of, _roots
 
     monkeypatch.setitem(_roots, "small", tmp_path)

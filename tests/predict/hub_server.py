@@ -39,7 +39,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         path = unquote(urlsplit(self.path).path).strip("/")
         self.server.asked.append(path)
-        if path.startswith("api/models/"):  # clients before 1.0 ask what a repository is
+        if path.startswith("api/models/"):  # version 0.34 of the client asks what a repository is
             name = "/".join(path.split("/")[2:4])
             if name in self.server.repositories:
                 return self.answer({"id": name, "sha": COMMIT, "siblings": []})

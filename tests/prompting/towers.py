@@ -45,7 +45,7 @@ class Words:
             return SimpleNamespace(input_ids=torch.tensor([row + [self.pad] * (max_length - len(row)) for row in rows]))
         return SimpleNamespace(input_ids=rows)
 
-    batch_encode_plus = __call__  # as open_clip before 3.1 calls it
+    batch_encode_plus = __call__  # as open_clip 3.0 calls it
 
 
 def stand_in(monkeypatch, make):

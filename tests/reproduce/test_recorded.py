@@ -10,6 +10,7 @@ from test_tables import finish, out, select  # noqa: F401  (out: a fixture)
 
 from reproduce import recorded
 from reproduce.__main__ import main
+from reproduce.recorded import Source, disagreements
 from reproduce.runs import Run
 
 ARGUMENTS = ["table1", "--datasets", "letters", "--methods", "CoOp", "--seeds", "1", "2"]
@@ -127,6 +128,20 @@ def test_runs_of_different_weights_or_images_are_said(out, capsys):  # noqa: F81
     main(ARGUMENTS)
     text = capsys.readouterr().out
     assert "runs on models/builtin have different weights" in text and "runs on letters base have different test images" in text
+
+
+def test_rows_on_different_models_are_said():
+    def source(dataset, trainer, backbone):
+        run = Run("base2new_train", dataset, trainer, "builtin")
+        return Source(run, f"{dataset}/{trainer}", {"backbone": backbone, "metrics": {"accuracy": 70.0}}, ())
+
+    resnet, vit = "models/builtin", "models/builtin_vit"
+    alike = [source("letters", "CoOp", resnet), source("letters", "KgCoOp", resnet), source("digits", "CoOp", vit)]
+    assert disagreements(alike) == []
+    said = "rows on different models: models/builtin: CoOp, KgCoOp; models/builtin_vit: MaPLe"
+    assert disagreements([*alike, source("letters", "MaPLe", vit)]) == [said]
+    both = [source(d, t, m) for d in ("letters", "digits") for t, m in (("CoOp", resnet), ("KgCoOp", resnet), ("MaPLe", vit))]
+    assert disagreements(both) == [said]  # once
 
 
 @pytest.mark.parametrize("words, message", [
