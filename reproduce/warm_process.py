@@ -14,6 +14,7 @@ import contextlib
 import gc
 import json
 import os
+import select
 import signal
 import socket
 import sys
@@ -66,12 +67,22 @@ class Server:
         self.control, self.reports = control, inherited.Reports()
         self.children = {}
         self.said, self.files = b"", None
+        self.awake, self.waker = socket.socketpair()  # written to by the system when a child ends
+        for end in (self.awake, self.waker):
+            end.setblocking(False)
 
     def serve(self):
         """Fork for each command until the caller has ended. Returns in forks that train.py is to run in: its arguments."""
         interrupts = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the runs and for the caller
-        signal.signal(signal.SIGCHLD, lambda *_: self.reap())
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # a handler could come in the midst of another: the loop does what is to be done
+        signal.set_wakeup_fd(self.waker.fileno(), warn_on_full_buffer=False)
         while True:
+            ready, *_ = select.select([self.control, self.awake], [], [])
+            if self.awake in ready:
+                self.awake.recv(LONGEST)
+                self.reap()
+            if self.control not in ready:
+                continue
             message, descriptors, *_ = socket.recv_fds(self.control, LONGEST, 2)
             if not message:
                 os._exit(0)  # and the kernel ends all forks
@@ -81,14 +92,13 @@ class Server:
                 continue
             warm = command[: len(python("train"))] == python("train") and self.is_warm()
             parent = os.getpid()
-            with children_wait():
-                child = os.fork()
-                if child:
-                    self.children[child] = socket.socket(fileno=descriptors[1])
-                    os.close(descriptors[0])
-                    continue
-                end_with_parent(parent)
-                self.become_run(*descriptors, interrupts)
+            child = os.fork()
+            if child:
+                self.children[child] = socket.socket(fileno=descriptors[1])
+                os.close(descriptors[0])
+                continue
+            end_with_parent(parent)
+            self.become_run(*descriptors, interrupts)
             if warm:
                 os.write(1, self.said)
                 inherited.report_to(self.reports.descriptor)
@@ -101,10 +111,11 @@ class Server:
         os.dup2(output, 2)
         for descriptor in (output, status):
             os.close(descriptor)
-        for other in (self.control, *self.children.values()):
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for other in (self.control, self.awake, self.waker, *self.children.values()):
             other.close()
         self.children = {}
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGINT, interrupts)
 
     def is_warm(self):
@@ -152,9 +163,8 @@ class Server:
 
     def end_all(self):
         """SIGTERM to all forks."""
-        with children_wait():
-            for child in self.children:
-                os.kill(child, signal.SIGTERM)
+        for child in self.children:
+            os.kill(child, signal.SIGTERM)
 
 
 def lasting_threads():
@@ -164,16 +174,6 @@ def lasting_threads():
         os._exit(0)
     os.waitpid(child, 0)
     return len(os.listdir("/proc/self/task"))
-
-
-@contextlib.contextmanager
-def children_wait():
-    """A block in which the ends of children aren't noticed; they are after it."""
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 @contextlib.contextmanager

@@ -172,6 +172,20 @@ def test_commands_end_when_stopped(warmed):
     assert warmed.run(command) == (128 + signal.SIGTERM, "")
 
 
+def test_every_run_is_told_its_end_when_another_ends_meanwhile(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, time\nwaited = os.waitpid\n"
+        "def waitpid(*words):\n    ended = waited(*words)\n    time.sleep(1 if ended[0] else 0)\n    return ended\n"
+        "os.waitpid = waitpid\n"
+    )
+    starter = warm.Warm(dict(os.environ, PYTHONPATH=str(tmp_path)), str(tmp_path))
+    started = [background(starter, [sys.executable, "-c", f"import time; time.sleep({seconds})"]) for seconds in (1, 1.4, 1.8)]
+    for thread, ends in started:
+        thread.join(PATIENCE)
+        assert ends == [(0, "")]
+    starter.close()
+
+
 def test_one_process_for_the_same_surroundings(monkeypatch, tmp_path):
     monkeypatch.setattr(warm, "_kept", None)
     first = warm.starter(1, tmp_path)
