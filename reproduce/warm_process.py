@@ -74,7 +74,7 @@ class Server:
     def serve(self):
         """Fork for each command until the caller has ended. Returns in forks that train.py is to run in: its arguments."""
         interrupts = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the runs and for the caller
-        signal.signal(signal.SIGCHLD, lambda *_: None)  # a handler could come in the midst of another: the loop does what is to be done
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # the loop is woken: handlers can come in the midst of one another
         signal.set_wakeup_fd(self.waker.fileno(), warn_on_full_buffer=False)
         while True:
             ready, *_ = select.select([self.control, self.awake], [], [])
