@@ -1,45 +1,22 @@
 """Tip-Adapter: a key-value cache of the training images beside zero-shot CLIP (Zhang et al., Tip-Adapter, ECCV 2022)."""
 
-import os
-
-import numpy as np
-import torch
 import torch.nn.functional as F
-from torch import nn
 
-from basics import UserError
 from dassl.config import key, section
 from dassl.engine import TRAINER_REGISTRY
-from dassl.engine.checkpoint import load_learned_state, loaded_record, only_user_errors
-from dassl.utils import safe_torch_load
 from learning import PromptTrainer
-from learning.class_rows import NamedClasses
+from learning.cache_search import PUBLISHED, SearchesWeights
 from learning.iterations import ByIterations
+from learning.key_value_cache import Cache, KeyValueCache
 from learning.keys import precision
-from learning.support import FrozenFeatures, WithoutEpochs
+from learning.published_cache import PublishedCache
+from learning.support import WithoutEpochs
 from prompting import unit
 
 SCALE = 100.0  # of the cosines with texts, whatever CLIP's own is
-CHUNK = 4096  # images whose similarities to all keys are in memory at a time
-PUBLISHED = "published"
 
 
-class Cache(nn.Module):
-    """``keys`` [N, E] of N training images, their ``labels`` [N], and ``alpha`` and ``beta`` of the logits."""
-
-    def __init__(self, num_keys, embed_dim, alpha, beta):
-        super().__init__()
-        self.keys = nn.Parameter(torch.zeros(num_keys, embed_dim))
-        self.register_buffer("labels", torch.zeros(num_keys, dtype=torch.long))
-        self.register_buffer("alpha", torch.tensor(float(alpha)))
-        self.register_buffer("beta", torch.tensor(float(beta)))
-
-    def weigh(self, alpha, beta):
-        self.alpha.fill_(alpha)
-        self.beta.fill_(beta)
-
-
-class CacheModel(NamedClasses, FrozenFeatures, PromptTrainer):
+class CacheModel(PublishedCache, SearchesWeights, KeyValueCache, PromptTrainer):
     """What both variants share. The logits of a unit feature f and unit texts t_c, keys k_i of the class y_i:
 
     100 f·t_c + α Σ_{i: y_i = c} exp(-β (1 - f·k_i)). A key is the unit mean over AUGMENT_EPOCH views of the image's feature.
@@ -48,7 +25,6 @@ class CacheModel(NamedClasses, FrozenFeatures, PromptTrainer):
 
     section = "TIPADAPTER"
     model_name = "tip_adapter"
-    published_file = ""  # of the folder caches/<data set> that the published code writes
 
     def build_learner(self, classnames):
         o = self.options
@@ -57,10 +33,6 @@ class CacheModel(NamedClasses, FrozenFeatures, PromptTrainer):
 
     def text_features(self):
         return self.class_features
-
-    def values(self):
-        """One-hot labels of the keys [N, C]."""
-        return F.one_hot(self.learner.labels, len(self.class_features)).to(self.learner.keys.dtype)
 
     def prepare(self):
         return self.class_features, self.values()
@@ -77,99 +49,6 @@ class CacheModel(NamedClasses, FrozenFeatures, PromptTrainer):
     def loss(self, image_features, labels):
         logits = self.logits(image_features, self.prepare())
         return F.cross_entropy(logits, labels), logits, {}
-
-    def fill_cache(self):
-        """Take the training images' features as keys."""
-        features, labels = self.support(self.options.AUGMENT_EPOCH)
-        self.take_keys(unit(features.mean(dim=0)), labels)
-
-    @torch.no_grad()
-    def take_keys(self, keys, labels):
-        self.learner.keys.data = keys.to(self.learner.keys)
-        self.learner.labels = labels.to(self.learner.labels)
-
-    # -- alpha and beta --------------------------------------------------------------------------------------------------------
-
-    def choose(self):
-        """Take alpha and beta as TRAINER.TIPADAPTER.SEARCH says, and record how."""
-        o, dataset = self.options, self.cfg.DATASET.NAME
-        items = self.published_validation() if o.SEARCH == PUBLISHED else self.validation_items() if o.SEARCH == "val" else []
-        if o.SEARCH == PUBLISHED and not items:
-            raise UserError(f"TRAINER.TIPADAPTER.SEARCH published: {dataset} has no validation images; set it to val or none")
-        self.selection = {"protocol": o.SEARCH if items else "none", "alpha": o.INIT_ALPHA, "beta": o.INIT_BETA, "by": "settings"}
-        if items:
-            tested = {item.impath for item in self.dm.dataset.test}
-            kind = "test" if any(item.impath in tested for item in items) else "validation"
-            found, accuracy = self.search(*self.features_of(self.loader_of(items)))
-            self.selection.update(found, by=f"the best accuracy on {len(items):,} {kind} images")
-            print(f"alpha {found['alpha']:.4g}, beta {found['beta']:.4g}: {accuracy:.2f}% of {len(items):,} {kind} images")
-        self.learner.weigh(self.selection["alpha"], self.selection["beta"])
-
-    @torch.no_grad()
-    def search(self, features, labels):
-        """({"alpha", "beta"}, accuracy in per cent) of the grid's best pair; of several the first, beta counted outside."""
-        betas, alphas = (grid(*pair) for pair in zip(self.options.SEARCH_SCALE, self.options.SEARCH_STEP, strict=True))
-        right = torch.zeros(len(betas), len(alphas), dtype=torch.long, device=features.device)
-        prepared = self.prepare()
-        for rows, targets in zip(features.split(CHUNK), labels.split(CHUNK)):
-            of_text, cosines, values = self.scores(rows, prepared)
-            for i, beta in enumerate(betas):
-                of_keys = (-(beta - beta * cosines)).exp() @ values
-                for j, alpha in enumerate(alphas):
-                    right[i, j] += ((of_text + of_keys * alpha).argmax(dim=1) == targets).sum()
-        right = right.cpu().numpy()
-        i, j = np.unravel_index(right.argmax(), right.shape)
-        found = {"alpha": alphas[j], "beta": betas[i]} if right[i, j] else {"alpha": 0.0, "beta": 0.0}  # as published
-        return found, 100.0 * int(right[i, j]) / len(labels)
-
-    @torch.no_grad()
-    def accuracy(self, features, labels):
-        """Accuracy in per cent on features [n, E] with the present keys, alpha and beta."""
-        prepared = self.prepare()
-        pairs = zip(features.split(CHUNK), labels.split(CHUNK))
-        return 100.0 * sum(int((self.logits(f, prepared).argmax(dim=1) == y).sum()) for f, y in pairs) / len(labels)
-
-    # -- checkpoints -----------------------------------------------------------------------------------------------------------
-
-    def adapt_state_dict(self, name, state_dict):
-        """The keys of the classes that are here, with their labels here."""
-        number = {before: own for own, before in self.learned_classes(self._trained_classes)}
-        labels = torch.tensor([number.get(label, -1) for label in state_dict["labels"].tolist()], dtype=torch.long)
-        state = {**state_dict, "keys": state_dict["keys"][labels >= 0], "labels": labels[labels >= 0]}
-        self.take_keys(torch.zeros_like(state["keys"]), torch.zeros_like(state["labels"]))  # as many as there will be
-        return state
-
-    def load_model(self, directory, epoch=None):
-        """As the engine's; ``directory`` may also be a folder caches/<data set> of the published code."""
-        values = os.path.join(directory, f"values_{self.cfg.DATASET.NUM_SHOTS}shots.pt") if directory else ""
-        if not os.path.isfile(values):
-            return super().load_model(directory, epoch)
-        path = values.replace("values_", self.published_file)
-        if not os.path.isfile(path):
-            raise UserError(f"{directory}: has {os.path.basename(values)}, but not {os.path.basename(path)}")
-        self._prepared, self._loaded = None, loaded_record(directory, [(self.model_name, path, {})])
-        o = self.options
-        print(f'Loading the cache of "{path}", with alpha {o.INIT_ALPHA} and beta {o.INIT_BETA} (the file has none)')
-        with only_user_errors(path):
-            self.load_published(safe_torch_load(path), safe_torch_load(values), path)
-
-    def load_published(self, keys, values, path):
-        """Take over keys [N, E], or [E, N] as the training-free variant saves them, and one-hot values [N, C]."""
-        keys = keys.detach().float().t() if self.published_file == "keys_" else keys.detach().float()
-        expected = (len(keys), len(self.class_features)), self.clip.embed_dim
-        if (tuple(values.shape), keys.shape[1]) != expected:
-            raise UserError(
-                f"{path}: {len(keys)} keys of width {keys.shape[1]} and values {tuple(values.shape)} don't fit these "
-                f"{expected[0][1]} classes and the width {expected[1]}"
-            )
-        self.take_keys(torch.zeros_like(keys), torch.zeros(len(keys)))
-        state = {"keys": keys, "labels": values.argmax(dim=1), "alpha": self.learner.alpha, "beta": self.learner.beta}
-        load_learned_state(self.learner, state, path)
-
-
-def grid(scale, steps):
-    """The values of the published search: from 0.1 in even steps up to ``scale``, which isn't one of them."""
-    return [i * (scale - 0.1) / steps + 0.1 for i in range(steps)]
 
 
 @TRAINER_REGISTRY.register()
