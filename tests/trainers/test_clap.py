@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from dassl.utils import UserError
+from learning.clap_settings import grid_of
 from prompting import unit
 from tests.trainers.test_base_text import published
 from tests.trainers.test_trainers import METHODS
-from trainers.clap import grid_of
 
 STEM, INIT, CONSTRAINT = METHODS["ADAPTER"], "TRAINER.ADAPTER.INIT", "TRAINER.ADAPTER.CONSTRAINT"
 NONE, TWO = (CONSTRAINT, "none"), ("TRAINER.ADAPTER.VIEWS", 2)
