@@ -8,8 +8,8 @@ import torch
 from basics.hashes import file_hash
 from dassl.utils import UserError
 from learning.iterations import cosine
+from learning.low_rank import layers_at
 from tests.trainers.conftest import CLASSES
-from trainers.clip_lora import layers_at
 
 
 def test_positions_of_a_tower_of_twelve_layers():
