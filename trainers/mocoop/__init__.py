@@ -14,12 +14,12 @@ from prompting import soft_parts, word_parts
 from . import losses, parts
 from .conditional import Conditional
 from .head import mixture_head
+from .reports import Reported
 from .routing import RouterUse, TrainingEntropies
-from .routing import lines as routing_lines
 
 
 @TRAINER_REGISTRY.register()
-class MoCoOp(Conditional):
+class MoCoOp(Reported, Conditional):
     """Classification loss + λ1 · router loss + λ2 · text loss (Eq. 10) on a top-k mixture of soft prompts."""
 
     section = "MOCOOP"
@@ -122,32 +122,6 @@ class MoCoOp(Conditional):
             terms.update(found)
             total = total + held
         return total, logits, terms
-
-    def results_extras(self):
-        """What the router did, in the log and in results.json."""
-        if self._prepared is None:  # a subclass evaluates in its own way
-            return {}
-        report = self._prepared[2].report()
-        training = self.entropies.report(len(self.groups))
-        report = {**report, "training": training} if training else report
-        print("\n".join(routing_lines(report)))
-        return {"router": report}
-
-    @torch.no_grad()
-    def explained(self, images):
-        """Logits, and for each image ``experts`` in the order of the template groups: ``name``; ``template``, which the expert
-        started from; ``weight``, its share in the softmax over all; ``chosen``, whether it is one of the k; ``mixing``, its
-        share in their mixture."""
-        image_features = self.batch_features(images)  # [B, E]
-        logits = self.class_scores(image_features)
-        scores = self.learner.router(image_features).float()  # [B, G]
-        k = self.options.TOP_K
-        shares, mixing, best = scores.softmax(dim=-1), losses.top_k_weights(scores, k), scores.topk(k, dim=-1).indices
-        described = [{"name": g.name, "template": g.templates[0]} for g in self.groups]
-        return logits, [
-            {"experts": [{**d, "weight": w[i], "chosen": i in b, "mixing": m[i]} for i, d in enumerate(described)]}
-            for w, m, b in zip(shares.tolist(), mixing.tolist(), best.tolist())
-        ]
 
     # -- checkpoints carry the template groups -------------------------------------------------------------------------------
 
