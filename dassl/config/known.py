@@ -5,6 +5,7 @@ while the declarations are those that the file was made from; where someone has 
 """
 
 import ast
+import functools
 import hashlib
 import json
 import re
@@ -32,32 +33,55 @@ def _sources():
 
 def declarations():
     """Hash of what declares the methods' keys: functions ``extend_cfg`` of trainers/ and learning/ with what they use of their
-    own files, all of learning/keys.py."""
-    whole = hashlib.sha256()
-    for path, source in _sources():
+    own files and of those that these import from, all of learning/keys.py."""
+    whole, sources = hashlib.sha256(), list(_sources())
+    files = dict(sources)
+    for path, source in sources:
         everything = path.endswith("/keys.py")
         if not everything and f"def {_FUNCTION}" not in source:
             continue
-        tree, lines = ast.parse(source), source.split("\n")
-        found = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and (everything or n.name == _FUNCTION)]
-        for node in [*found, *([] if everything else _used(tree, found))]:
-            text = "\n".join(lines[node.lineno - 1 : node.end_lineno])
-            whole.update(f"{path} {text}\n".encode())
+        functions = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.FunctionDef)]
+        found = [(path, node) for node in functions if everything or node.name == _FUNCTION]
+        own = {**files, path: source}  # two folders may have files of one name
+        for place, node in [*found, *([] if everything else _used(own, found))]:
+            text = "\n".join(own[place].split("\n")[node.lineno - 1 : node.end_lineno])
+            whole.update(f"{place} {text}\n".encode())
     return whole.hexdigest()
 
 
-def _used(tree, functions):
-    """Functions and assignments at the top of a file that functions use, directly or by way of each other."""
+def _used(files, found):
+    """[(path, function or assignment at the top of a file)] that functions use, directly or by way of each other.
+
+    Args:
+        files: {path: source}.
+        found: [(path, function)].
+    """
+    wanted, used = list(found), {}
+    top = functools.cache(lambda path: _top(path, files[path]) if path in files else {})
+    while wanted:
+        path, node = wanted.pop()
+        for name in {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}:
+            place, there, passed = (path, name), top(path).get(name), set()
+            while isinstance(there, tuple) and there not in passed:  # an imported name leads to the file that it comes from
+                passed.add(there)
+                place, there = there, top(there[0]).get(there[1])
+            if isinstance(there, ast.AST) and place not in used:
+                used[place] = there
+                wanted.append((place[0], there))
+    return [(path, used[path, name]) for path, name in sorted(used)]
+
+
+def _top(path, source):
+    """{name at the top of a file: its function or assignment, or (path, name) where it is imported from}."""
     named = {}
-    for node in tree.body:
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.ImportFrom):
+            folder = path.split("/")[: -node.level] if node.level else []
+            origin = "/".join([*folder, *(node.module or "").split(".")]) + ".py"
+            named.update({alias.asname or alias.name: (origin, alias.name) for alias in node.names})
         targets = [node] if isinstance(node, ast.FunctionDef) else getattr(node, "targets", [])
         named.update({getattr(target, "name", getattr(target, "id", "")): node for target in targets})
-    wanted, found = list(functions), {}
-    while wanted:
-        names = {n.id for n in ast.walk(wanted.pop()) if isinstance(n, ast.Name)} & named.keys() - found.keys()
-        found.update({name: named[name] for name in names})
-        wanted += [named[name] for name in names]
-    return [found[name] for name in sorted(found)]
+    return named
 
 
 def check_at_once(merge):

@@ -158,6 +158,24 @@ def test_a_changed_helper_is_a_changed_declaration(tmp_path, monkeypatch):
     assert hashes[0] == hashes[2] != hashes[1]
 
 
+def test_a_changed_helper_of_another_file_is_a_changed_declaration(tmp_path, monkeypatch):
+    """Choices that a method's file imports from learning/, by way of a second file of trainers/."""
+    from basics import home
+
+    for folder in ("trainers", "learning"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.setattr(home, "own_folder", lambda: tmp_path)
+    (tmp_path / "trainers" / "mine.py").write_text(
+        "from .others import choices\nclass A:\n    def extend_cfg(cfg):\n        cfg.A = choices\n"
+    )
+    (tmp_path / "trainers" / "others.py").write_text("from learning.words import WORDS as choices\n")
+    hashes = []
+    for text in ("WORDS = 4\nOTHER = 1\n", "WORDS = 5\nOTHER = 1\n", "WORDS = 4\nOTHER = 2\n"):
+        (tmp_path / "learning" / "words.py").write_text(text)
+        hashes.append(known.declarations())
+    assert hashes[0] == hashes[2] != hashes[1]
+
+
 @pytest.mark.skipif(not pathlib.Path("/proc/self/maps").is_file(), reason="no /proc")
 @pytest.mark.parametrize("terminal", [True, False])
 def test_one_sees_at_once_that_a_run_starts(arguments, terminal):
