@@ -80,6 +80,7 @@ BENCHMARKS = (
         "--sizes small --methods CoOp --images 20 --repeats 1",
         "--device cuda",
     ),
+    Benchmark("loading", "Augmented views, one by one and batch by batch", "", "--repeats 1"),
     Benchmark("starts", "What starting a run costs", "", "--calls 1"),
     Benchmark(
         "grid",

@@ -1,6 +1,7 @@
 """Builds the dataset, the transforms and the data loaders of a run."""
 
 import resource
+from contextlib import nullcontext
 
 import torch
 from torch.utils.data import DataLoader
@@ -9,11 +10,11 @@ from torchvision import transforms as T
 
 from basics.parent import EndWithMe
 
-from ..utils import UserError, parallel, read_image, seeded_rng
+from ..utils import UserError, kept_rng, parallel, read_image, seed_rng
 from .datasets import DATASET_REGISTRY, build_dataset
 from .readable import check_readable
 from .samplers import EpochSampler, SampleIndex, SharedBatchSampler, build_sampler
-from .transforms import INTERPOLATION_MODES, build_transform
+from .transforms import INTERPOLATION_MODES, batches, build_transform
 
 
 class _Loader(DataLoader):
@@ -249,14 +250,29 @@ class DatasetWrapper(TorchDataset):
         return len(self.data_source)
 
     def __getitem__(self, idx):
+        with kept_rng() if isinstance(idx, SampleIndex) else nullcontext():
+            return self._item(idx, self.transform)
+
+    def __getitems__(self, indices):
+        """Items of a batch, the same as one by one; a DataLoader asks for them. Random states are saved once for all."""
+        kinds = {isinstance(idx, SampleIndex) for idx in indices}
+        if len(kinds) != 1 or type(self).__getitem__ is not DatasetWrapper.__getitem__:
+            return [self[idx] for idx in indices]
+        transform, finish = batches.split(self.transform) if self.k_tfm == 1 else (self.transform, None)
+        with kept_rng() if True in kinds else nullcontext():
+            items = [self._item(idx, transform) for idx in indices]
+        if finish:
+            for item, img in zip(items, finish([item["img"] for item in items]), strict=True):
+                item["img"] = img
+        return items
+
+    def _item(self, idx, transform):
         item = self.data_source[idx]
         output = {"label": target_of(item), "domain": item.domain, "impath": item.impath, "index": int(idx)}
         img0 = self._read(item.impath)
         if isinstance(idx, SampleIndex):
-            with seeded_rng(idx.rng_seed):
-                output.update(self._views(img0))
-        else:
-            output.update(self._views(img0))
+            seed_rng(idx.rng_seed)
+        output.update(self._views(img0, transform))
         if self.return_img0:
             output["img0"] = self.to_tensor(img0)
         return output
@@ -272,13 +288,13 @@ class DatasetWrapper(TorchDataset):
             self._decoded[path] = img.copy()
         return img
 
-    def _views(self, img0):
-        if self.transform is None:
+    def _views(self, img0, transform):
+        if transform is None:
             return {"img": img0}
-        if not isinstance(self.transform, (list, tuple)):
-            return {"img": self._transform_image(self.transform, img0)}
-        keys = ["img"] + [f"img{i}" for i in range(2, len(self.transform) + 1)]
-        return {key: self._transform_image(tfm, img0) for key, tfm in zip(keys, self.transform)}
+        if not isinstance(transform, (list, tuple)):
+            return {"img": self._transform_image(transform, img0)}
+        keys = ["img"] + [f"img{i}" for i in range(2, len(transform) + 1)]
+        return {key: self._transform_image(tfm, img0) for key, tfm in zip(keys, transform)}
 
     def _transform_image(self, tfm, img0):
         views = [tfm(img0) for _ in range(self.k_tfm)]

@@ -16,7 +16,7 @@ from .tools import *
 
 _NEEDS_TORCH = {
     "meters": ("AverageMeter", "MetricMeter"),
-    "rng": ("get_rng_state", "hash_seed", "seeded_rng", "set_rng_state"),
+    "rng": ("get_rng_state", "hash_seed", "kept_rng", "seed_rng", "set_rng_state"),
     "torchtools": (
         "count_num_param", "init_network_weights", "load_checkpoint", "load_pretrained_weights", "open_all_layers",
         "open_specified_layers", "resume_from_checkpoint", "save_checkpoint", "to_plain", "torch_save",

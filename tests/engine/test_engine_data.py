@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision import transforms
 
 from dassl.data import DataManager, DatasetWrapper, SampleIndex, build_data_loader, data_manager, set_loader_epoch
 from dassl.data.datasets import DatasetBase, Datum
 from dassl.data.samplers import build_sampler
 from dassl.data.transforms import AVAI_CHOICES, build_transform
-from dassl.utils import UserError, read_image, seeded_rng
+from dassl.data.transforms.batches import split
+from dassl.utils import UserError, kept_rng, read_image, seed_rng
 
 
 def epoch_batches(loader, epoch):
@@ -84,6 +86,48 @@ def test_loading_leaves_the_random_states_alone(make_cfg):
     assert torch.equal(torch.get_rng_state(), states[2])
 
 
+class Plain(DatasetWrapper):
+    def __getitem__(self, idx):
+        return {**super().__getitem__(idx), "mine": True}
+
+
+@pytest.mark.parametrize(
+    "opts, wrapper",
+    [
+        ((), DatasetWrapper),
+        ((), Plain),
+        (("INPUT.TRANSFORMS", "('random_crop', 'random_flip')", "INPUT.SIZE", "(10, 8)"), DatasetWrapper),
+        (("INPUT.TRANSFORMS", "('random_resized_crop', 'normalize', 'gaussian_noise')"), DatasetWrapper),
+        (("DATALOADER.K_TRANSFORMS", 2, "DATALOADER.RETURN_IMG0", True), DatasetWrapper),
+    ],
+)
+@pytest.mark.parametrize("seeded", [True, False])
+def test_a_batch_has_the_items_that_there_are_one_by_one(make_cfg, opts, wrapper, seeded):
+    cfg = make_cfg(*opts)
+    data = wrapper(cfg, DataManager(cfg).dataset.train_x, build_transform(cfg), is_train=True)
+    indices = [SampleIndex(i, seed=1, epoch=3) for i in (7, 0, 7, 2)] if seeded else [7, 0, 7, 2]
+    torch.manual_seed(0)
+    alone, state = [data[i] for i in indices], torch.get_rng_state()
+    torch.manual_seed(0)
+    together = data.__getitems__(indices)
+    assert torch.equal(torch.get_rng_state(), state)
+    for one, other in zip(alone, together, strict=True):
+        assert one.keys() == other.keys() and one["index"] == other["index"] and one["label"] == other["label"]
+        for name in {"img", "img0"} & one.keys():
+            for a, b in zip(*([x] if torch.is_tensor(x) else x for x in (one[name], other[name])), strict=True):
+                assert a.dtype == b.dtype and a.is_contiguous() == b.is_contiguous() and torch.equal(a, b)
+
+
+def test_a_batch_of_unlike_images(make_cfg):
+    cfg, images = make_cfg(), [Image.new("RGB", (8, 8), "red"), Image.new("L", (8, 8), 3), np.zeros((8, 8, 3), np.uint8)]
+    normalize = transforms.Normalize(mean=[0.5], std=[0.1])
+    chain = transforms.Compose([transforms.ToTensor(), normalize])
+    _, finish = split(chain)
+    for group in (images, images[:2], images[:1] + [Image.new("RGB", (4, 8))]):
+        assert all(torch.equal(a, chain(b)) for a, b in zip(finish(group), group, strict=True))
+    assert split(build_transform(cfg, choices=["cutout"]))[1] is None and split(None) == (None, None)
+
+
 def test_item_of_the_wrapper(make_cfg):
     cfg = make_cfg("DATALOADER.K_TRANSFORMS", 2, "DATALOADER.RETURN_IMG0", True)
     dm = DataManager(cfg)
@@ -142,7 +186,8 @@ def test_every_transform_runs_and_is_seeded(make_cfg, image_root):
         transform = build_transform(cfg, choices=[choice])
         views = []
         for _ in range(2):
-            with seeded_rng(5):
+            with kept_rng():
+                seed_rng(5)
                 views.append(transform(image))
         if choice == "random_resized_crop":
             assert views[0].shape == (3, 16, 12)
