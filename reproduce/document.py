@@ -10,6 +10,7 @@ class Cell:
     ours: mean over seeds, None if no run is finished. std: over n, None for one value or where it has no meaning.
     seeds: how many runs are in the mean. wanted: how many should be. paper: as printed, or None. notes: on the print.
     marks: how runs depart from the recipe. sources: the runs' Source, those that don't count too. digits: behind the point.
+    p: whether it is the p of a test, which is never printed as 0.
     """
 
     ours: float | None = None
@@ -21,6 +22,7 @@ class Cell:
     marks: tuple = ()
     sources: tuple = ()
     digits: int = 2
+    p: bool = False
 
     @property
     def difference(self):

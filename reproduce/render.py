@@ -14,7 +14,7 @@ FORMATS = ("text", "markdown", "latex", "csv", "json")
 MARKS = "abcdefghijklmnopqrstuvwxyz"
 LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
          "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-         "λ": r"$\lambda$", "τ": r"$\tau$", "±": r"$\pm$", "→": r"$\to$"}  # fmt: skip
+         "λ": r"$\lambda$", "τ": r"$\tau$", "±": r"$\pm$", "→": r"$\to$", "<": "$<$"}  # fmt: skip
 
 
 class Footnotes:
@@ -47,7 +47,9 @@ def _ours(cell):
         return "-"
     spread = f" ± {cell.std:.{cell.digits}f}" if cell.std is not None else ""
     short = f" ({cell.seeds}/{cell.wanted})" if 0 < cell.seeds < cell.wanted else ""
-    return f"{cell.ours:.{cell.digits}f}{spread}{short}"
+    smallest = 10**-cell.digits
+    value = f"<{smallest:.{cell.digits}f}" if cell.p and cell.ours < smallest / 2 else f"{cell.ours:.{cell.digits}f}"
+    return f"{value}{spread}{short}"
 
 
 def paper_text(cell, footnotes):

@@ -67,7 +67,7 @@ def difference_block(by_row, reference, question, selection):
         rows.append((name, [*cells, cell_of(means, len(selection.seeds))]))
         raw.append(p_value(means))
     for (_, cells), p in zip(rows, holm(raw), strict=True):
-        cells.append(Cell(p, digits=3))
+        cells.append(Cell(p, digits=3, p=True))
     columns = (*map(scores.printed_name, selection.datasets), "mean", "p")
     return Block(f"Difference of H to {reference}: {question}", columns, rows, ranked=False)
 

@@ -6,8 +6,8 @@ import subprocess
 import pytest
 
 from reproduce.__main__ import main
-from reproduce.document import Block, Cell
-from reproduce.render import LATEX_LINES
+from reproduce.document import Block, Cell, Document
+from reproduce.render import LATEX_LINES, as_latex, as_markdown
 
 LATEX = shutil.which("pdflatex")
 
@@ -41,3 +41,10 @@ def test_best_of_each_column():
     ]
     assert Block("t", ("base", "s", "new"), rows, lower=("s",)).best() == {(0, 0), (1, 0), (1, 1)}
     assert Block("t", ("base", "s", "new"), rows, ranked=False).best() == set()
+
+
+def test_a_p_is_never_zero():
+    cells = [Cell(0.0004, digits=3, p=True), Cell(0.0006, digits=3, p=True), Cell(0.0, digits=3)]
+    document = Document("study", "p", [Block("t", ("a", "b", "c"), [("row", cells)])])
+    assert "| row | <0.001 | 0.001 | 0.000 |" in as_markdown(document)
+    assert "row & $<$0.001 & 0.001 & 0.000" in as_latex(document)
