@@ -183,7 +183,8 @@ def test_workers_of_a_killed_run_do_not_hold_its_folder(data, tmp_path):
     argv = world.command("CoOp, loading workers", data, tmp_path / "run")
     first = world.Process(argv, tmp_path / "first", [(disturb.signal_at, (*EPOCH_3, signal.SIGKILL))])
     assert first.wait()[0] == -signal.SIGKILL
-    assert world.run(argv, tmp_path / "second") == (0, "")
+    status, errors = world.run(argv, tmp_path / "second")
+    assert status == 0 and "in use" not in errors  # on one core PyTorch warns of two workers
 
 
 @pytest.mark.full
