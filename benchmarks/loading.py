@@ -22,7 +22,7 @@ from basics.program import Parser
 from benchmarks.measure import median_times
 
 IMAGES = 64
-SIZES = ((32, 32), (256, 224))  # (edge of a stored image, of a view): the built-in sets; photographs for ViT-B/16
+SIZES = ((48, 64), (256, 224))  # (edge of a stored image, of a view): the built-in sets; photographs for ViT-B/16
 
 
 def dataset(folder, stored, view):
