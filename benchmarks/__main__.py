@@ -49,9 +49,9 @@ BENCHMARKS = (
     Benchmark(
         "training_step",
         "A whole training step beside the image encoder alone",
-        "--classes 50 --threads 1",
-        "--classes 5 --batch-size 2 --repeats 1 --threads 1",
-        "--classes 50 1000 --precision {precision} --device cuda",
+        "--classes 50 --threads 1 --parts",
+        "--classes 5 --batch-size 2 --repeats 1 --threads 1 --parts",
+        "--classes 50 1000 --precision {precision} --device cuda --parts",
     ),
     Benchmark(
         "text_memory",

@@ -33,6 +33,7 @@ from prompting import CLIP, OPENAI_NAMES, load_clip
 RECIPES = {
     "ZeroshotCLIP": "vit_b16", "CoOp": "vit_b16_ctxv1", "CoCoOp": "vit_b16_c4_ep10_batch1_ctxv1", "MoCoOp": "vit_b16",
 }  # fmt: skip
+CONFIGS = {**RECIPES, "KgCoOp": "vit_b16_ep100_ctxv1", "ProGrad": "vit_b16_ep100"}  # whose evaluation is CoOp's
 VARIANTS = {  # of MoCoOp: settings
     "MoCoOp, deep text": ("TRAINER.MOCOOP.PROMPT_DEPTH_TEXT", 9),
     "MoCoOp, meta-net": ("TRAINER.MOCOOP.META_NET", True),
@@ -73,7 +74,7 @@ class Method:
         name = "MoCoOp" if pairs else name
         cfg = get_cfg_default()
         trainers.extend_cfg(cfg)
-        cfg.merge_from_file(str(home.PROJECT / "configs" / "trainers" / name / f"{RECIPES[name]}.yaml"))
+        cfg.merge_from_file(str(home.PROJECT / "configs" / "trainers" / name / f"{CONFIGS[name]}.yaml"))
         cuda = clip.text.positional_embedding.is_cuda
         cfg.merge_from_list([
             "TRAINER.NAME", name, "DATASET.NAME", "EuroSAT", "INPUT.SIZE", (clip.image_size,) * 2, "USE_CUDA", cuda,

@@ -1,11 +1,12 @@
 """The benchmark of evaluation times: it measures what trainers compute, and counts the text work exactly."""
 
 import itertools
+from argparse import Namespace
 
 import pytest
 import torch
 
-from benchmarks import inference_time
+from benchmarks import inference_time, training_step
 from prompting import load_clip
 from tests.golden.tiny_clip import images, state_dict
 
@@ -76,3 +77,11 @@ def test_invented_names_run_on_a_model_that_never_met_them(capsys):
     words = ["--classes", "3", "--images", "4", "--batch-sizes", "4", "--repeats", "1", "--backbone", "models/builtin"]
     inference_time.main(words)
     assert "MoCoOp: at most" in capsys.readouterr().out
+
+
+def test_parts_of_a_training_step_are_the_whole_step(clip, methods):
+    args = Namespace(templates=inference_time.home.PROJECT / "templates" / "eurosat.txt", batch_size=BATCH, repeats=2, parts=True)
+    for name in training_step.METHODS:
+        found = training_step.measure(clip, name, CLASSES, args)
+        assert list(found["parts"]) == [*training_step.PARTS.values(), "rest"], name
+        assert all(seconds > 0 for seconds in found["parts"].values()), (name, found)
