@@ -19,6 +19,7 @@ from .schema import Key, keys_of
 
 FILE = "reproduce/defaults.json"
 _FUNCTION = "extend_cfg"
+_parsed = functools.cache(ast.parse)  # one file declares keys and is imported from by others
 _KINDS = {kind.__name__: kind for kind in (int, float, str, bool)}
 _PLAIN = ("meaning", "low", "high", "above", "below", "length")  # of a Key, beside what _as_data treats by itself
 
@@ -40,7 +41,7 @@ def declarations():
         everything = path.endswith("/keys.py")
         if not everything and f"def {_FUNCTION}" not in source:
             continue
-        functions = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.FunctionDef)]
+        functions = [n for n in ast.walk(_parsed(source)) if isinstance(n, ast.FunctionDef)]
         found = [(path, node) for node in functions if everything or node.name == _FUNCTION]
         own = {**files, path: source}  # two folders may have files of one name
         for place, node in [*found, *([] if everything else _used(own, found))]:
@@ -57,7 +58,7 @@ def _used(files, found):
         found: [(path, function)].
     """
     wanted, used = list(found), {}
-    top = functools.cache(lambda path: _top(path, files[path]) if path in files else {})
+    top = lambda path: _top(path, files[path]) if path in files else {}  # noqa: E731
     while wanted:
         path, node = wanted.pop()
         for name in {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}:
@@ -71,10 +72,11 @@ def _used(files, found):
     return [(path, used[path, name]) for path, name in sorted(used)]
 
 
+@functools.cache
 def _top(path, source):
     """{name at the top of a file: its function or assignment, or (path, name) where it is imported from}."""
     named = {}
-    for node in ast.parse(source).body:
+    for node in _parsed(source).body:
         if isinstance(node, ast.ImportFrom):
             folder = path.split("/")[: -node.level] if node.level else []
             origin = "/".join([*folder, *(node.module or "").split(".")]) + ".py"

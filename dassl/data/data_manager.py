@@ -256,7 +256,7 @@ class DatasetWrapper(TorchDataset):
     def __getitems__(self, indices):
         """Items of a batch, the same as one by one; a DataLoader asks for them. Random states are saved once for all."""
         kinds = {isinstance(idx, SampleIndex) for idx in indices}
-        if len(kinds) != 1 or type(self).__getitem__ is not DatasetWrapper.__getitem__:
+        if len(kinds) != 1 or type(self) is not DatasetWrapper:  # another class may have steps of its own
             return [self[idx] for idx in indices]
         transform, finish = batches.split(self.transform) if self.k_tfm == 1 else (self.transform, None)
         with kept_rng() if True in kinds else nullcontext():
