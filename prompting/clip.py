@@ -29,7 +29,7 @@ from .backbones import OPENAI_NAMES as OPENAI_NAMES  # names that were always he
 from .blocks import Block, lower_precision
 from .feature_cache import weight_marks
 from .folders import HUB, HUB_WEIGHTS, from_hub
-from .image_tower import encode_tokens, is_vit
+from .image_tower import encode_tokens, is_vit, lay_out
 from .initial_values import ShapesOnly, without_drawing
 from .insertions import NOTHING, Insertions
 from .state_dicts import fitted
@@ -55,6 +55,7 @@ class CLIP(nn.Module):
         dtype: what matrix products are computed in.
         tokenizer: the model's Tokenizer.
         activation: of the text tower's blocks, "gelu" or "quick_gelu".
+        layout: of the image encoder's convolutions, "channels last" or "" (as in the file), which decides features' last bits.
         weights: where they come from, as data: ``state_sha256`` of all values in fp32, ``activation``, ``tokenizer`` and, from
             ``load_clip``, what ``check_file`` says of their file, ``config_sha256`` of a model folder, and what says the
             activation and the ``images`` that they were trained with.
@@ -89,6 +90,7 @@ class CLIP(nn.Module):
         if self.dtype != torch.float32:
             _lower_precision(self, self.dtype)
         self.to(device).eval()
+        self.layout = lay_out(self.visual, device)
         self.identity, self.marks = identity, weight_marks(self.visual)
         self.embed_dim = self.text.embed_dim
 
