@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 import weakref
+from collections.abc import Callable, Iterator
 from typing import IO
 
 from .errors import UserError
@@ -89,6 +90,25 @@ def of_this_process(file: IO[str]) -> IO[str]:
     """
     _held.add(file)
     return file
+
+
+@contextlib.contextmanager
+def in_turn(path: str | os.PathLike, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """A block that one process at a time is in. Where the file system has no locks, or ``path`` can't be written, all are.
+
+    Args:
+        path: a file, made where it is missing and not removed.
+        waiting: called if this process has to wait.
+    """
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            file = of_this_process(stack.enter_context(open(path, "a")))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                waiting()
+                fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _forget_in_child():

@@ -7,7 +7,6 @@ computes and the others wait. Large ones are written while they are computed and
 """
 
 import contextlib
-import fcntl
 import hashlib
 import inspect
 import itertools
@@ -21,7 +20,7 @@ import torch
 from basics import UserError, atomic_path
 from basics.files import remove_parts
 from basics.light import version_in
-from basics.locks import of_this_process
+from basics.locks import in_turn
 
 from .feature_file import HASH, Rows, as_bytes, data_hash, write_rows
 
@@ -138,19 +137,11 @@ class FeatureCache:
     @contextlib.contextmanager
     def _lock(self, path, what):
         """Only one process computes an entry. Where the file system has no locks all do: which is slower and just as exact."""
-        with contextlib.ExitStack() as stack:
-            try:
-                folder = self.folder / "locks"
-                folder.mkdir(parents=True, exist_ok=True)
-                file = of_this_process(stack.enter_context(open(folder / path.name[:2], "a")))  # at most 256, never removed
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    self.log(f"{what}: another run is encoding images; waiting for it")
-                    fcntl.flock(file, fcntl.LOCK_EX)
-            except OSError:
-                pass
-            yield
+        folder = self.folder / "locks"
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+        with in_turn(folder / path.name[:2], lambda: self.log(f"{what}: another run is encoding images; waiting for it")):
+            yield  # at most 256 files, never removed
 
     # -- all of them -------------------------------------------------------------------------------------------------
 

@@ -5,15 +5,18 @@
     DATA/letters/builtin.json                       which set this is, and the hash of its pixels
 
 A set is written to a temporary folder, which is renamed when it is complete: a run that is killed leaves no half set,
-and of two runs that start together one keeps its copy and the other drops its own, which holds the same images.
+and of runs that start together one makes it and the others wait. Where the file system has no locks, all make it, and one
+keeps its copy, which holds the same images as theirs.
 """
 
+import contextlib
 import errno
 import os
 import shutil
 import tempfile
 
 from basics import UserError, read_json, write_json
+from basics.locks import in_turn
 
 from ..common import Item, SplitDataset
 from ..listing import list_class_folders, list_images
@@ -79,6 +82,24 @@ def write_set(name, folder, split_file=""):
             shutil.rmtree(temporary)
 
 
+def make_set(folder, split_file=""):
+    """``write_set`` of the set that `folder` is named after, unless it is there."""
+    name, manifest = os.path.basename(folder), os.path.join(folder, MANIFEST)
+    if os.path.exists(manifest):
+        return
+    lock = os.path.join(os.path.dirname(folder), f".{name}.lock")
+    with contextlib.suppress(OSError):
+        os.makedirs(os.path.dirname(folder), exist_ok=True)
+    with in_turn(lock, lambda: print(f"Another run is making the built-in set {name}; waiting for it")):
+        try:
+            if not os.path.exists(manifest):
+                print(f"Making the built-in set {name} in {folder}")
+                write_set(name, folder, split_file)
+        finally:
+            with contextlib.suppress(OSError):  # whoever waits for it finds the set made
+                os.unlink(lock)
+
+
 def check_pixels(name, folder):
     """Print a note if the set in `folder` isn't pixel for pixel the one that published results were made with."""
     from .pixels import PIXELS
@@ -106,13 +127,15 @@ class BuiltinDataset(SplitDataset):
     def preflight(cls, root):
         """Nothing has to be there beforehand."""
 
+    @classmethod
+    def make(cls, root):
+        """Make the set below a folder of datasets, if it isn't there. Raises UserError as ``write_set``."""
+        make_set(os.path.join(root, cls.dataset_dir), cls.split_file)
+
     def prepare(self, cfg):
         """Make the set if it isn't there."""
-        name = os.path.basename(self.dataset_dir)
-        if not os.path.exists(os.path.join(self.dataset_dir, MANIFEST)):
-            print(f"Making the built-in set {name} in {self.dataset_dir}")
-            write_set(name, self.dataset_dir, self.split_file)
-        check_pixels(name, self.dataset_dir)
+        make_set(self.dataset_dir, self.split_file)
+        check_pixels(os.path.basename(self.dataset_dir), self.dataset_dir)
 
     def make_split(self):
         """The split is written with the images."""

@@ -124,19 +124,28 @@ def test_manifest_of_another_set_is_refused(tmp_path):
         open_set("letters_blurry", tmp_path)
 
 
-def write_when_all_are_ready(barrier, folder):
+def write_when_all_are_ready(barrier, folder, written, work):
+    write_set = base.write_set
+
+    def counted(*args):
+        with written:
+            written.value += 1
+        write_set(*args)
+
+    base.write_set = counted
     barrier.wait()
-    base.write_set("letters_sketch", folder)
+    base.make_set(folder) if work == "make_set" else base.write_set("letters_sketch", folder)
 
 
-def test_two_processes_at_once(tmp_path):
+@pytest.mark.parametrize("work, times", [("make_set", 1), ("write_set", 2)])  # the latter: as where there are no locks
+def test_two_processes_at_once(tmp_path, work, times):
     context = multiprocessing.get_context("fork")
-    barrier = context.Barrier(2)
+    barrier, written = context.Barrier(2), context.Value("i")
     folder = str(tmp_path / "letters_sketch")
-    workers = [context.Process(target=write_when_all_are_ready, args=(barrier, folder)) for _ in range(2)]
+    workers = [context.Process(target=write_when_all_are_ready, args=(barrier, folder, written, work)) for _ in range(2)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join(60)
-    assert [worker.exitcode for worker in workers] == [0, 0]
+    assert [worker.exitcode for worker in workers] == [0, 0] and written.value == times
     assert os.listdir(tmp_path) == ["letters_sketch"] and len(open_set("letters_sketch", tmp_path).test) == 520

@@ -37,6 +37,7 @@ def fake_training(monkeypatch, tmp_path):
 
     monkeypatch.setattr(processes.Background, "run", run)
     monkeypatch.setattr(warm.Warm, "run", run)
+    monkeypatch.setattr(demo, "make_sets", lambda *_: None)
     monkeypatch.setenv("OUT", str(tmp_path / "out"))
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     return commands, broken
@@ -104,3 +105,12 @@ def test_background_processes_end_when_stopped():
 def test_foreground_passes_the_exit_status_on():
     assert processes.foreground([sys.executable, "-c", "raise SystemExit(7)"]) == 7
     assert processes.foreground([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]) == 137
+
+
+def test_built_in_sets_are_made_and_trouble_is_left_to_the_runs(tmp_path):
+    (tmp_path / "letters_dark").mkdir()
+    (tmp_path / "letters_dark" / "mine.txt").write_text("in the way")
+    demo.make_sets(["eurosat", "letters_dark", "letters_blurry"], tmp_path)
+    assert (tmp_path / "letters_blurry" / "builtin.json").is_file()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["letters_blurry", "letters_dark"]
+    assert [p.name for p in (tmp_path / "letters_dark").iterdir()] == ["mine.txt"]
