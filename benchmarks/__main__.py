@@ -80,6 +80,13 @@ BENCHMARKS = (
         "--sizes small --methods CoOp --images 20 --repeats 1",
         "--device cuda",
     ),
+    Benchmark(
+        "image_layout",
+        "CLIP's ResNets with the channels of their convolutions first and last",
+        "--threads 1",
+        "--models models/builtin --batch-size 2 --repeats 1",
+        "--precision {precision} --device cuda",
+    ),
     Benchmark("loading", "Augmented views, one by one and batch by batch", "", "--repeats 1"),
     Benchmark("starts", "What starting a run costs", "", "--calls 1"),
     Benchmark(

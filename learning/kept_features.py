@@ -128,8 +128,8 @@ class ImageFeatures:
         identity = {
             "dataset": trainer.cfg.DATASET.NAME, "images": len(used), "batches": len(plan),
             "encoder": self.encoder_hash(), "precision": str(trainer.clip.dtype),
-            "transform": describe(dataset.transform), "arithmetic": arithmetic(trainer.device, trainer.clip.layout), "samples": _hash(names),
-            "order": _hash(seeds), "reader": READER, "upright": dataset.upright,
+            "transform": describe(dataset.transform), "arithmetic": arithmetic(trainer.device, trainer.clip.layout),
+            "samples": _hash(names), "order": _hash(seeds), "reader": READER, "upright": dataset.upright,
         }  # fmt: skip
         kind = "training views" if views else f"{len(used):,} images"
 
