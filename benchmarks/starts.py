@@ -3,7 +3,9 @@
     python -m benchmarks.starts
     python -m benchmarks.starts --weights ViT-B-16.pt
 
-The run builds everything and stops (``train.py --no-train``), on the built-in digits. The ways take turns.
+The run builds everything and stops (``train.py --no-train``), on the built-in digits. Beside it, zero-shot CLIP's evaluation
+of the new classes, which reads kept image features and so is little more than a start, and ``import torch``. The ways take
+turns.
 """
 
 import os
@@ -25,14 +27,24 @@ from reproduce.warm import Warm
 TICKS = os.sysconf("SC_CLK_TCK")  # a second
 
 
-def command(root, weights):
-    """Words that start the run; weights: a file of a ViT-B/16, or "" for the built-in model."""
-    recipe = "vit_b16_ctxv1" if weights else "builtin"
-    words = ["--root", str(root), "--seed", "1", "--trainer", "CoOp", "--no-train"]
+def command(root, weights, method, recipe, *options):
+    """Words that start a run of a method; weights: a file of a ViT-B/16, or "" for the built-in model."""
+    words = ["--root", str(root), "--seed", "1", "--trainer", method]
     words += ["--dataset-config-file", str(home.find("configs/datasets/digits.yaml"))]
-    words += ["--config-file", str(home.find(f"configs/trainers/CoOp/{recipe}.yaml"))]
+    words += ["--config-file", str(home.find(f"configs/trainers/{method}/{recipe if weights else 'builtin'}.yaml"))]
     pairs = ["MODEL.BACKBONE.PATH", str(Path(weights).absolute())] if weights else []
-    return [*python("train"), *words, "DATASET.NUM_SHOTS", "1", "DATALOADER.NUM_WORKERS", "0", *pairs]
+    return [*python("train"), *words, *options, "DATALOADER.NUM_WORKERS", "0", *pairs]
+
+
+def start(root, weights):
+    """Words of the run that stops before training."""
+    return [*command(root, weights, "CoOp", "vit_b16_ctxv1", "--no-train"), "DATASET.NUM_SHOTS", "1"]
+
+
+def evaluation(root, weights, folder):
+    """Words of the evaluation, into a new folder below ``folder``: a finished run isn't repeated."""
+    where = "--output-dir", tempfile.mkdtemp(dir=folder)
+    return [*command(root, weights, "ZeroshotCLIP", "vit_b16", *where), "DATASET.SUBSAMPLE_CLASSES", "new"]
 
 
 def of_children():
@@ -58,6 +70,14 @@ def measure(starter, words, cpu):
     return cpu() - before, seconds
 
 
+def medians(name, found):
+    """Rows of a table from {way: [(CPU seconds, seconds) of each call]}."""
+    return [
+        {name: way, "CPU seconds": median(cpu for cpu, _ in calls), "seconds": median(seconds for _, seconds in calls)}
+        for way, calls in found.items()
+    ]
+
+
 def main(argv=None):
     """Run one command line; prints the table and returns its rows."""
     parser = Parser(description=__doc__.split("\n")[0])
@@ -68,11 +88,15 @@ def main(argv=None):
     args = parser.parse_args(argv)
     if sys.platform != "linux":
         raise UserError("runs are forks on Linux only")
-    words, environment = command(Path(args.root).absolute(), args.weights), {**os.environ, "OMP_NUM_THREADS": "1"}
+    root, environment = Path(args.root).absolute(), {**os.environ, "OMP_NUM_THREADS": "1"}
+    words, imports = start(root, args.weights), [sys.executable, "-c", "import torch"]
+    own, fork = "evaluation, process of its own", "evaluation, fork with weights"
     found = {"process of its own": [], "fork": [], "fork with weights": []}
+    beside = {"import torch": [], own: [], fork: []}
     with tempfile.TemporaryDirectory() as folder:
         fresh, kept = Background(environment, folder), Warm(environment, folder)
         measure(fresh, words, of_children)  # makes the data set, and what is kept in ~/.cache
+        measure(fresh, evaluation(root, args.weights, folder), of_children)  # encodes the images
         for _ in range(3):  # the third finds the weights there
             kept.run(words)
         for _ in range(args.calls):
@@ -82,14 +106,19 @@ def main(argv=None):
             for calls, (starter, cpu) in zip(found.values(), ways, strict=True):
                 calls.append(measure(starter, words, cpu))
             modules.close()
+            beside["import torch"].append(measure(fresh, imports, of_children))
+            for name, (starter, cpu) in {own: (fresh, of_children), fork: (kept, partial(of_server, kept))}.items():
+                beside[name].append(measure(starter, evaluation(root, args.weights, folder), cpu))
         kept.close()
-    rows = [
-        {"start": way, "CPU seconds": median(cpu for cpu, _ in calls), "seconds": median(seconds for _, seconds in calls)}
-        for way, calls in found.items()
-    ]
+    rows = medians("start", found)
     for row in rows:
         row["times less CPU"] = rows[0]["CPU seconds"] / row["CPU seconds"]
     print(tabulate(rows, headers="keys", floatfmt=".2f"))
+    others = medians("what", beside)
+    for row in others:
+        row["beside import torch"] = row["CPU seconds"] / others[0]["CPU seconds"]
+    print("\n" + tabulate(others, headers="keys", floatfmt=".2f"))
+    rows += others
     if args.json:
         write_json(rows, args.json)
     return rows
