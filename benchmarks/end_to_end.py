@@ -5,7 +5,7 @@
 Three ways of the same computation, by the trainers themselves, taking turns:
 
 - plain: every prompt through all 77 positions (``prompting.reference``), learned prompts again for every test batch
-  (CoCoOp's: image by image), images loaded and encoded by every run;
+  (CoCoOp's: image by image), images loaded and encoded by every run, by weights laid out as in their file;
 - first: this project's text tower, text once an evaluation; images loaded and encoded;
 - later: the same with image features from the cache, filled by another method or ablation (--cache-features).
 
@@ -127,6 +127,7 @@ class Way:
         self.images = 0  # that ``evaluate`` went through
         if way == "plain":
             t.clip.encode_text = self.encode_plainly
+            t.clip.visual.to(memory_format=torch.contiguous_format)  # as its file has it
         t.batch_idx, t.num_batches = 0, 10**9  # within an epoch
         self.train_batches = self.endless(t.train_loader_x, views=True)
         self.test_batches = self.endless(t.test_loader)
