@@ -56,7 +56,8 @@ def export(predictor: Predictor, folder: str | Path, onnx: bool = True) -> list[
         save_file({name: tensor.contiguous() for name, tensor in head.state_dict().items()}, part)
     hashes = {name: file_hash(os.path.join(folder, name)) for name in files}
     learned = {"image_side": "learned"} if side is not None else {}
-    write_json({**_about(predictor), **learned, **head.settings(), "sha256": hashes}, path["json"])
+    several = {"multi_label": head.multi_label} if head.multi_label else {}
+    write_json({**_about(predictor), **learned, **head.settings(), **several, "sha256": hashes}, path["json"])
     return [*files, NAMES["json"]]
 
 
@@ -68,9 +69,9 @@ def _head_of(predictor):
     if not hasattr(trainer, "exported_head"):
         name = predictor.results.get("trainer")
         raise UserError(f"export: {name} is another project's trainer, which doesn't say what it computes")
-    if predictor.threshold is not None:
-        raise UserError("export: a run whose images have several labels (DATASET.MULTI_LABEL) can't be exported")
     head, side = trainer.exported_head(), trainer.exported_image_side()
+    if predictor.threshold is not None:
+        head.multi_label = {"bias": trainer.label_bias, "threshold": predictor.threshold}
     images = _noise(predictor, 3, seed=2)
     with torch.no_grad():
         features = side(images) if side is not None else trainer.clip.encode_image(images, raw=True)

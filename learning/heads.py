@@ -15,7 +15,22 @@ def alike(found, expected):
     return bool((found - expected).abs().max() <= CLOSE * expected.abs().max().clamp_min(1.0))
 
 
-class LinearHead(nn.Module):
+class Head(nn.Module):
+    """A classifier on the image's feature: a subclass has ``scores`` (features [B, F] -> [B, C]) and ``settings``.
+
+    Attributes:
+        multi_label: None, or of a run whose images have several labels {"bias": added to all scores, "threshold": the
+            probability, a sigmoid of the logit, from which a label counts}.
+    """
+
+    multi_label = None
+
+    def forward(self, features):
+        scores = self.scores(features)
+        return scores + self.multi_label["bias"] if self.multi_label else scores
+
+
+class LinearHead(Head):
     """logits = logit_scale · f · class_featuresᵀ + bias; f is the image's feature, of length 1 where ``unit_features``."""
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor, unit_features: bool) -> None:
@@ -30,7 +45,7 @@ class LinearHead(nn.Module):
         """What classifier.json says of it."""
         return {"kind": "linear", "logit_scale": self.logit_scale, "unit_features": self.unit_features}
 
-    def forward(self, features):
+    def scores(self, features):
         if self.unit_features:
             features = features / features.norm(dim=-1, keepdim=True)
         return self.logit_scale * features @ self.class_features.t() + self.bias

@@ -1,4 +1,4 @@
-"""CLIP's ResNets are laid out with the channels last on a CPU: the same features but for last bits, and kept apart from others."""
+"""CLIP's ResNets are laid out with the channels last on a CPU: the same features but for last bits, kept apart from others."""
 
 import copy
 

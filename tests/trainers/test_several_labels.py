@@ -15,7 +15,9 @@ from dassl.config import check, get_cfg_default
 from dassl.engine import TRAINER_REGISTRY
 from dassl.evaluation import build_evaluator
 from inference import Predictor, read_predictions
+from inference import export as exporting
 from learning.several_labels import binary_cross_entropy, fitted_bias
+from tests.predict.test_export import WRITES_ONNX, read
 from tests.trainers.test_trainers import METHODS, interrupted, learned
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "white": (255, 255, 255)}
@@ -116,6 +118,43 @@ def test_every_method_trains_or_refuses(method, make, tmp_path):
     shares = dict(zip(saved.classnames, (1 / (1 + np.exp(-saved.logits[0].astype(np.float64)))).tolist()))
     assert {c["name"]: c["probability"] for c in found["classes"]} == pytest.approx(shares, abs=5e-3)  # amp rounds by the batch
     assert found["labels"] == [name for name in saved.classnames if shares[name] >= 0.4]
+
+
+@pytest.fixture
+def exported(make, pictures, tmp_path):
+    """Export a method's run; (run, predictor, folder of the classifier, photographs, their logits)."""
+
+    def export(method, onnx):
+        run = make(method, "TRAINER.MOCOOP.TUNE_LAYERNORM", False)
+        run.test() if method == "ZeroshotCLIP" else run.train()
+        predictor = Predictor(run.output_dir, overrides=["TEST.LABEL_THRESHOLD", 0.4])
+        exporting.export(predictor, tmp_path / "classifier", onnx)
+        photos = sorted(str(file) for file in (pictures / "halves").glob("*.png"))
+        logits = torch.cat([batch.logits for batch in predictor.batches(photos)]).numpy()
+        return run, predictor, str(tmp_path / "classifier"), photos, logits
+
+    return export
+
+
+@pytest.mark.parametrize("method", ["ZeroshotCLIP", "CoOp", "MoCoOp"])
+def test_an_exported_classifier_has_the_bias(method, exported):
+    run, predictor, folder, photos, logits = exported(method, onnx=False)
+    pixels = torch.stack([predictor.transform(Image.open(path).convert("RGB")) for path in photos])
+    with torch.no_grad():
+        features = predictor.trainer.clip.encode_image(pixels, raw=True).numpy()
+    left = read(1, folder=folder, features=features)
+    np.testing.assert_allclose(left["logits"], logits, rtol=1e-4, atol=1e-4)
+    assert left["about"]["multi_label"] == {"bias": run.label_bias, "threshold": 0.4} and run.label_bias != 0
+
+
+@pytest.mark.timeout(600)
+@WRITES_ONNX
+def test_onnx_names_the_same_labels(exported):
+    pytest.importorskip("onnxscript")
+    _, predictor, folder, photos, logits = exported("MoCoOp", onnx=True)
+    left = read(0, folder=folder, paths=photos)
+    np.testing.assert_allclose(left["logits"], logits, rtol=1e-3, atol=1e-3)
+    assert left["found"] == [found["labels"] for found in predictor(photos)] and any(left["found"])
 
 
 @pytest.mark.parametrize("method", ["CoOp", "MoCoOp"])

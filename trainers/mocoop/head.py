@@ -4,10 +4,10 @@ import torch
 from torch import nn
 
 from basics import UserError
-from learning.heads import check_exportable
+from learning.heads import Head, check_exportable
 
 
-class MixtureHead(nn.Module):
+class MixtureHead(Head):
     """MoCoOp's: a linear router weighs the class features of ``top_k`` of G experts; f is the image's feature, of length 1."""
 
     def __init__(self, features, router, top_k, logit_scale, renormalise):
@@ -22,7 +22,7 @@ class MixtureHead(nn.Module):
         settings = {"top_k": self.top_k, "renormalise": self.renormalise, "logit_scale": self.logit_scale}
         return {"kind": "mixture", **settings, "unit_features": True}
 
-    def forward(self, features):
+    def scores(self, features):
         features = features / features.norm(dim=-1, keepdim=True)
         best, index = (features @ self.router_weight.t() + self.router_bias).topk(self.top_k, dim=-1)  # [B, k]
         chosen = self.class_features[index] * best.softmax(dim=-1)[:, :, None, None]  # [B, k, C, E]
