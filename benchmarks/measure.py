@@ -31,6 +31,13 @@ def median_times(functions, repeats, device="cpu", clock=time.perf_counter):
     return [statistics.median(record) for record in times]
 
 
+def matmul_rate(device="cpu", dtype=torch.float32, size=2048, repeats=5):
+    """Floating-point operations a second of a large matrix product: the most that this device, with these threads, gives."""
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    (seconds,) = median_times([lambda: a @ b], repeats, device)
+    return 2 * size**3 / seconds
+
+
 def kept_bytes(function, parameters):
     """Bytes that autograd keeps for backward while ``function`` runs, each storage once, ``parameters`` not counted."""
     known = {p.untyped_storage().data_ptr() for p in parameters}

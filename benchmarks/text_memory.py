@@ -4,9 +4,10 @@
     python benchmarks/text_memory.py --classes 1000 --experts 20 --checkpointing --measure  # and run
 
 One forward and backward pass of MoCoOp's prompts (every expert with every class) through a text tower of ViT-B/16's dimensions,
-random weights. Activations are all tensors but weights, plan and learned vectors; counted on PyTorch's meta device, where
-nothing is computed, after the forward pass and at their highest. --measure runs the step and also reports the use of memory: on a
-GPU PyTorch's own count, on a CPU the process' resident memory, its libraries' scratch space included.
+random weights. Activations are all tensors but weights, plan and learned vectors; they are counted on PyTorch's meta device,
+where nothing is computed, after the forward pass and at their highest, and so are matrix products. --measure runs the step and
+reports the use of memory (on a GPU PyTorch's own count, on a CPU the process' resident memory, its libraries' scratch space
+included), and how fast the step is beside a large matrix product, measured before and after it.
 """
 
 import sys
@@ -14,13 +15,14 @@ import time
 from pathlib import Path
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 if not __package__:  # run as a script
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from basics import home, program, write_json
 from basics.program import Parser
 from benchmarks.end_to_end import peak_mb
-from benchmarks.measure import LiveBytes
+from benchmarks.measure import LiveBytes, matmul_rate
 from benchmarks.text_tower import CALTECH_BASE, text_tower
 from prompting import build_plan, soft_parts, template_programs, unit
 from prompting.templates import read_groups
@@ -65,18 +67,27 @@ def main(argv=None):
     torch.set_num_threads(args.threads)
     plan, rows = build(args.classes, args.experts, args.templates, 512 if args.device == "cuda" else 0)
     plain = 77 * plan.num_groups * plan.num_classes
-    after_forward, highest = count(plan, rows, args)
+    after_forward, highest, operations = count(plan, rows, args)
     print(
         f"{args.classes:,} classes x {args.experts} experts: {plan.num_tokens:,} token positions (published: {plain:,}); "
-        f"activations {after_forward / 1e9:.2f} GB after the forward pass, at most {highest / 1e9:.2f} GB",
+        f"activations {after_forward / 1e9:.2f} GB after the forward pass, at most {highest / 1e9:.2f} GB; "
+        f"{operations / 1e12:.2f} TFLOP of matrix products",
         flush=True,
     )
     result = {"classes": args.classes, "experts": args.experts, "checkpointing": args.checkpointing, "tokens": plan.num_tokens,
-              "plain_tokens": plain, "after_forward_gb": after_forward / 1e9, "highest_gb": highest / 1e9}  # fmt: skip
+              "plain_tokens": plain, "after_forward_gb": after_forward / 1e9, "highest_gb": highest / 1e9,
+              "tflop": operations / 1e12}  # fmt: skip
     if args.measure:
+        rate = lambda: matmul_rate(args.device, getattr(torch, args.dtype))  # noqa: E731
+        before = rate()
         result["measured_gb"], result["seconds"] = run(plan, rows, args)
+        result["peak_tflops"] = (before + rate()) / 2e12
+        result["reached"] = operations / result["seconds"] / 1e12 / result["peak_tflops"]
         memory = "unknown" if result["measured_gb"] is None else f"{result['measured_gb']:.2f} GB"
-        print(f"measured: {memory}, one step {result['seconds']:.0f} s")
+        print(
+            f"measured: {memory}, one step {result['seconds']:.1f} s: {100 * result['reached']:.0f} % of the speed of a large "
+            f"matrix product, {1e3 * result['peak_tflops']:.0f} GFLOPS"
+        )
     if args.json:
         write_json(result, args.json)
     return result
@@ -90,13 +101,15 @@ def prepare(plan, rows, args, device):
 
 
 def count(plan, rows, args):
-    """Bytes of activations after the forward pass, and at their highest."""
+    """Bytes of activations after the forward pass, and at their highest; floating-point operations of matrix products."""
     tower, plan, learned = prepare(plan, rows, args, "meta")
     with LiveBytes([*tower.parameters(), learned]) as live:
         features = tower(plan, learned, args.checkpointing)
         after_forward = live.now
         unit(features).square().sum().backward()
-    return after_forward, live.highest
+    with FlopCounterMode(display=False) as arithmetic:  # in a pass of its own: it computes some operations from others
+        unit(tower(plan, learned, args.checkpointing)).square().sum().backward()
+    return after_forward, live.highest, arithmetic.get_total_flops()
 
 
 def run(plan, rows, args):
