@@ -5,7 +5,7 @@
 Three ways of the same computation, by the trainers themselves, taking turns:
 
 - plain: every prompt through all 77 positions (``prompting.reference``), learned prompts again for every test batch
-  (CoCoOp's: image by image), images loaded and encoded by every run, by weights laid out as in their file;
+  (CoCoOp's: image by image), images loaded and encoded by every run, by open_clip's own encoder;
 - first: this project's text tower, text once an evaluation; images loaded and encoded;
 - later: the same with image features from the cache, filled by another method or ablation (--cache-features).
 
@@ -37,7 +37,7 @@ import datasets  # noqa: F401  (registers)
 import trainers
 from basics import home, program, write_json
 from basics.program import Parser
-from benchmarks.measure import give_all_words_values, median_times
+from benchmarks.measure import as_open_clip_builds_them, give_all_words_values, median_times
 from benchmarks.text_tower import CALTECH_BASE, EUROSAT
 from dassl.config import get_cfg_default
 from dassl.engine import TRAINER_REGISTRY
@@ -121,13 +121,13 @@ class Way:
             "TRAINER.FEATURE_CACHE", ".features" if way == "later" else "", "TRAINER.CACHE_VIEWS", way == "later",
             "DATALOADER.TEST.BATCH_SIZE", 4 if method == "CoCoOp" else 100,
         ])  # fmt: skip
-        with contextlib.redirect_stdout(io.StringIO()):
+        plainly = as_open_clip_builds_them() if way == "plain" else contextlib.nullcontext()
+        with contextlib.redirect_stdout(io.StringIO()), plainly:
             self.trainer = t = TRAINER_REGISTRY.get(method)(cfg)
         self.way, self.method = way, method
         self.images = 0  # that ``evaluate`` went through
         if way == "plain":
             t.clip.encode_text = self.encode_plainly
-            t.clip.visual.to(memory_format=torch.contiguous_format)  # as its file has it
         t.batch_idx, t.num_batches = 0, 10**9  # within an epoch
         self.train_batches = self.endless(t.train_loader_x, views=True)
         self.test_batches = self.endless(t.test_loader)

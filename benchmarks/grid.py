@@ -8,7 +8,7 @@ Runs have one thread and take turns: one of ours, then the same plainly; start-u
   image features of test sets and of training views are kept for the runs that follow (the first run of a set pays for them: the
   cache is empty at the start);
 - plain: every run a process of its own, every prompt through all 77 positions, learned prompts again for every test batch, images
-  decoded and encoded by every run, weights laid out as in their file. Trainers, loops and data are the same code.
+  decoded and encoded by every run, by open_clip's own encoder. Trainers, loops and data are the same code.
 """
 
 import os
@@ -33,8 +33,8 @@ def train_plainly(argv):
     """train.py with the published text computation, repeated for every test batch; returns its exit status."""
     import torch
 
-    import prompting.clip
     import train
+    from benchmarks.measure import as_open_clip_builds_them
     from learning import PromptTrainer
     from prompting import CLIP, unit
     from prompting.insertions import NOTHING
@@ -50,8 +50,8 @@ def train_plainly(argv):
         return self.logits(self.encode_image(images), self.prepare())
 
     CLIP.encode_text, PromptTrainer.model_inference = encode_text, model_inference
-    prompting.clip.lay_out = lambda visual, device: ""
-    return train.main(argv)
+    with as_open_clip_builds_them():
+        return train.main(argv)
 
 
 def run(job, way, starter, root, out, cache):

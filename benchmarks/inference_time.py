@@ -103,14 +103,14 @@ class Method:
         return self.trainer.logits(features, self.trainer._prepared)
 
 
-def random_clip(device, precision, name="ViT-B/16"):
-    """One of OpenAI's CLIPs with random weights."""
+def random_clip(device, precision):
+    """CLIP ViT-B/16 with random weights."""
     import open_clip
 
     torch.manual_seed(0)
     logging.disable(logging.WARNING)  # open_clip warns that no weights were loaded
     try:
-        return CLIP(open_clip.create_model(OPENAI_NAMES[name]), name, precision, device)
+        return CLIP(open_clip.create_model(OPENAI_NAMES["ViT-B/16"]), "ViT-B/16", precision, device)
     finally:
         logging.disable(logging.NOTSET)
 

@@ -1,12 +1,16 @@
 """Timing two computations against each other, and counting what autograd keeps."""
 
+import contextlib
 import statistics
 import time
 import weakref
+from unittest import mock
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+import prompting.clip
 
 
 def median_times(functions, repeats, device="cpu", clock=time.perf_counter):
@@ -36,6 +40,16 @@ def matmul_rate(device="cpu", dtype=torch.float32, size=2048, repeats=5):
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     (seconds,) = median_times([lambda: a @ b], repeats, device)
     return 2 * size**3 / seconds
+
+
+@contextlib.contextmanager
+def as_open_clip_builds_them():
+    """Image encoders of CLIPs that are made in this block are open_clip's own, without what this project changes in them."""
+    with (
+        mock.patch.object(prompting.clip, "lay_out", lambda visual, device: ""),
+        mock.patch.object(prompting.clip, "replace_quick_gelu", lambda visual: None),
+    ):
+        yield
 
 
 def kept_bytes(function, parameters):

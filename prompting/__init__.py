@@ -20,6 +20,7 @@ from .templates import (
 )
 
 _NEEDS_TORCH = {
+    "activations": ("QuickGELU",),
     "backbones": ("OPENAI_NAMES", "backbone_of", "known_backbone"),
     "clip": ("CLIP", "PRECISIONS", "load_clip", "tokenizer_for", "unit"),
     "insertions": ("Insertions",),

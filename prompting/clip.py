@@ -23,6 +23,7 @@ from basics.hashes import digest, state_hash
 from basics.light import version_in
 
 from . import open_clip_parts
+from .activations import replace_quick_gelu
 from .architecture import config_of, differing
 from .backbones import ACTIVATIONS, Backbone, backbone_of, open_clip_module
 from .backbones import OPENAI_NAMES as OPENAI_NAMES  # names that were always here
@@ -90,6 +91,7 @@ class CLIP(nn.Module):
         if self.dtype != torch.float32:
             _lower_precision(self, self.dtype)
         self.to(device).eval()
+        replace_quick_gelu(self.visual)
         self.layout = lay_out(self.visual, device)
         self.identity, self.marks = identity, weight_marks(self.visual)
         self.embed_dim = self.text.embed_dim

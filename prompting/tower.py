@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from basics import UserError
 
+from .activations import quick_gelu
 from .blocks import Block, is_clips
 from .insertions import NOTHING
 from .packed_attention import PackedAttention
@@ -22,21 +23,6 @@ from .reference import encode_reference
 from .tokens import clip_tokenizer
 
 MLP_ROWS = 4_096  # token positions that an MLP recomputes at a time
-
-
-class _QuickGELU(torch.autograd.Function):
-    """x * sigmoid(1.702 x) that keeps only x for backward (the plain expression keeps three tensors of its size)."""
-
-    @staticmethod
-    def forward(ctx, x):
-        ctx.save_for_backward(x)
-        return x * torch.sigmoid(1.702 * x)
-
-    @staticmethod
-    def backward(ctx, grad):
-        (x,) = ctx.saved_tensors
-        s = torch.sigmoid(1.702 * x)
-        return (1 - s).mul_(x).mul_(1.702).add_(1).mul_(s).mul_(grad)
 
 
 def has_clips_text(text):
@@ -224,7 +210,7 @@ class TextTower(PackedAttention, nn.Module):
 
     def _mlp(self, block, x):
         h = block.up(x)
-        return block.down(_QuickGELU.apply(h) if self._quick else block.act(h))
+        return block.down(quick_gelu(h) if self._quick else block.act(h))
 
     def _mlp_in_parts(self, block, x):
         return torch.cat([checkpoint(self._mlp, block, part, use_reentrant=False) for part in x.split(MLP_ROWS)])

@@ -2,7 +2,6 @@
 
 from collections import OrderedDict
 
-import torch
 import torch.nn.functional as F
 from torch import nn
 
@@ -10,16 +9,9 @@ from basics import UserError
 from dassl.config import key, section
 from dassl.engine import TRAINER_REGISTRY
 from learning.dataset import dataset_class, hand_template
-from prompting import Insertions, context_programs, learned
+from prompting import Insertions, QuickGELU, context_programs, learned
 
 from .coop import ContextLearner, CoOp
-
-
-class QuickGELU(nn.Module):
-    """x · sigmoid(1.702 x)"""
-
-    def forward(self, x):
-        return x * torch.sigmoid(1.702 * x)
 
 
 class ClassAwareLearner(ContextLearner):
