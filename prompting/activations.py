@@ -41,7 +41,7 @@ class QuickGELU(nn.Module):
 
 
 def replace_quick_gelu(model):
-    """Put ``QuickGELU`` in the place of open_clip's module of this name, wherever ``model`` has it; it is changed."""
+    """Put ``QuickGELU`` in the place of open_clip's module of this name, wherever it is in ``model``, which is changed."""
     for module in list(model.modules()):
         for name, child in module.named_children():
             if type(child).__name__ == "QuickGELU" and not isinstance(child, QuickGELU):

@@ -137,11 +137,11 @@ class FeatureCache:
     @contextlib.contextmanager
     def _lock(self, path, what):
         """Only one process computes an entry. Where the file system has no locks all do: which is slower and just as exact."""
-        folder = self.folder / "locks"
+        folder = self.folder / "locks"  # at most 256 files, never removed
         with contextlib.suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
         with in_turn(folder / path.name[:2], lambda: self.log(f"{what}: another run is encoding images; waiting for it")):
-            yield  # at most 256 files, never removed
+            yield
 
     # -- all of them -------------------------------------------------------------------------------------------------
 

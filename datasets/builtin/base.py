@@ -93,7 +93,7 @@ def make_set(folder, split_file=""):
     with in_turn(lock, lambda: print(f"Another run is making the built-in set {name}; waiting for it")):
         try:
             if not os.path.exists(manifest):
-                print(f"Making the built-in set {name} in {folder}")
+                print(f"Making the built-in set {name} in {folder}\n", end="")  # one write: demo has other threads' lines
                 write_set(name, folder, split_file)
         finally:
             with contextlib.suppress(OSError):  # whoever waits for it finds the set made
