@@ -2,6 +2,7 @@
 
     python sleepers.py FOLDER [--cluster]
 
+A job stops before the step whose number is in the file JOB.holds of the folder, and goes on once the file allows more.
 With --cluster two nodes on this machine share the work, and the second one is killed when two jobs have begun.
 """
 
@@ -23,8 +24,10 @@ steps = folder / "steps"
 done = steps.read_text().count("\\n") if steps.exists() else 0
 if sys.argv[3] == "broken": sys.exit("error: no such file: weights.pt")
 if sys.argv[3] == "user": print("error: no data"); sys.exit(2)
+held = folder.with_name(folder.name + ".holds")
 for step in range(done, STEPS):
     time.sleep(float(sys.argv[2]))
+    while held.exists() and step >= int(held.read_text() or 0): time.sleep(0.01)
     steps.open("a").write(f"{step}\\n")
 (folder / "results.json").write_text(json.dumps({"status": "finished", "metrics": {"accuracy": 50.0}}))
 """.replace("STEPS", str(STEPS))
