@@ -1,7 +1,5 @@
 """Attention over packed prompts: the prefix of a group once, the own tokens of each prompt once (see ``tower``)."""
 
-import math
-
 import torch
 import torch.nn.functional as F
 
@@ -10,32 +8,29 @@ class PackedAttention:
     """Part of TextTower, which has ``heads`` and ``width``. T packed tokens, D width, H heads of d, G groups, P prefix tokens."""
 
     def _prefix(self, x, plan):
-        """The prefixes' rows of a packed [T, D], as [G, H, P, d]."""
-        G, P = plan.num_groups, plan.prefix_length
-        return x[: G * P].view(G, P, self.heads, -1).transpose(1, 2)
+        """The prefixes' rows [G * P, D] as [G, H, P, d]."""
+        return x.view(plan.num_groups, plan.prefix_length, self.heads, -1).transpose(1, 2)
 
-    def _attend(self, q, k, v, plan):
-        """Causal attention of prefixes among themselves and of suffixes to their prefix and themselves: [T, D] -> [T, D]."""
-        qp, kp, vp = (self._prefix(t, plan) for t in (q, k, v))  # [G, H, P, d]
+    def _attend(self, qkv, plan):
+        """Causal attention of prefixes among themselves and of suffixes to their prefix and themselves: [T, 3 D] -> [T, D]."""
+        first, *rest = qkv.split(plan.row_counts)  # not sliced: the gradient of each slice is as long as the whole
+        qp, kp, vp = (self._prefix(t, plan) for t in first.split(self.width, dim=-1))  # [G, H, P, d]
         o = F.scaled_dot_product_attention(qp, kp, vp, is_causal=True)
         out = [o.transpose(1, 2).reshape(-1, self.width)]
-        for bucket in plan.buckets:
-            rows = slice(bucket.start, bucket.start + math.prod(bucket.shape))
-            qs, ks, vs = (self._suffix(t[rows], bucket, bucket.length) for t in (q, k, v))  # [g, H, c, S, d]
+        for bucket, part in zip(plan.buckets, rest, strict=True):
+            qs, ks, vs = (self._suffix(t, bucket, bucket.length) for t in part.split(self.width, dim=-1))  # [g, H, c, S, d]
             out.append(self._joint(qs, ks, vs, kp, vp, bucket, bucket.bias))
         return torch.cat(out)
 
-    def _attend_at_eot(self, q, k, v, plan):
-        """The same for the end tokens' queries alone: q [G * C, D], k and v [T, D] -> [G * C, D]."""
-        kp, vp = self._prefix(k, plan), self._prefix(v, plan)
-        out, done = [], 0
-        for bucket in plan.buckets:
-            g, c, S = bucket.shape
-            rows = slice(bucket.start, bucket.start + g * c * S)
-            qs = self._suffix(q[done : done + g * c], bucket, 1)  # [g, H, c, 1, d]
-            ks, vs = (self._suffix(t[rows], bucket, S) for t in (k, v))
+    def _attend_at_eot(self, q, kv, plan):
+        """The same for the end tokens' queries alone: q [G * C, D] and kv [T, 2 D] -> [G * C, D]."""
+        first, *rest = kv.split(plan.row_counts)
+        kp, vp = (self._prefix(t, plan) for t in first.split(self.width, dim=-1))
+        out, queries = [], q.split([b.num_programs for b in plan.buckets])
+        for bucket, own, part in zip(plan.buckets, queries, rest, strict=True):
+            qs = self._suffix(own, bucket, 1)  # [g, H, c, 1, d]
+            ks, vs = (self._suffix(t, bucket, bucket.length) for t in part.split(self.width, dim=-1))
             out.append(self._joint(qs, ks, vs, kp, vp, bucket, bucket.eot_bias))
-            done += g * c
         return torch.cat(out)
 
     def _suffix(self, x, bucket, S):

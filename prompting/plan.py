@@ -49,6 +49,11 @@ class Bucket:
         """(g, c, S)"""
         return len(self.groups), len(self.classes), self.length
 
+    @property
+    def num_programs(self) -> int:
+        """g * c"""
+        return len(self.groups) * len(self.classes)
+
 
 @dataclass
 class Plan:
@@ -85,6 +90,11 @@ class Plan:
     def num_tokens(self) -> int:
         """Token positions that the tower computes (padding included); the plain computation has 77 * G * C."""
         return len(self.index)
+
+    @functools.cached_property
+    def row_counts(self):
+        """How many rows of the packed matrix are prefixes', and each bucket's."""
+        return [self.num_groups * self.prefix_length, *(b.num_programs * b.length for b in self.buckets)]
 
     @functools.cached_property
     def longest(self):

@@ -192,16 +192,16 @@ class TextTower(PackedAttention, nn.Module):
 
     def _layer(self, i, x, plan, last, mlp, insertions):
         """Layer i on the packed tokens [T, D]; the last one returns [G * C, D], the end tokens only."""
-        D, block = self.width, Block(self.blocks[i])
+        block = Block(self.blocks[i])
         branches = insertions.projections.get(i, {})
         h = block.ln_1(x)
         if last:
-            x = x[plan.readout]
+            x = x.index_select(0, plan.readout)
             kv = block.project("kv", h, branches)
-            h = h[plan.readout]
-            o = self._attend_at_eot(block.project("q", h, branches), *kv.split(D, dim=-1), plan)
+            h = h.index_select(0, plan.readout)
+            o = self._attend_at_eot(block.project("q", h, branches), kv, plan)
         else:
-            o = self._attend(*block.project("qkv", h, branches).split(D, dim=-1), plan)
+            o = self._attend(block.project("qkv", h, branches), plan)
         x = x + block.ls_1(block.project_out(o, branches))
         x = x + block.ls_2(mlp(block, block.ln_2(x)))
         if i in insertions.beside:
