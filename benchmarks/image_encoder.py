@@ -3,9 +3,10 @@
     python -m benchmarks.image_encoder --threads 1
     python -m benchmarks.image_encoder --device cuda --precision fp16
 
-ResNets have their convolutions' channels last on a CPU (``prompting.image_tower.lay_out``), which changes last bits. QuickGELU,
-in OpenAI's ViTs, makes one new tensor in place of three (``prompting.activations``), which changes none. Weights are random but
-for the built-in model's (speed doesn't depend on their values); images are noise; no gradients.
+ResNets are rearranged (``prompting.resnet``): attention pooling for one query, and on a CPU folded batch norms and convolutions
+with their channels last, which changes last bits. QuickGELU, in OpenAI's ViTs, makes one new tensor in place of three
+(``prompting.activations``), which changes none. Weights are random but for the built-in model's (speed doesn't depend on their
+values); images are noise; no gradients.
 """
 
 import copy

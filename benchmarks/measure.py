@@ -46,7 +46,8 @@ def matmul_rate(device="cpu", dtype=torch.float32, size=2048, repeats=5):
 def as_open_clip_builds_them():
     """Image encoders of CLIPs that are made in this block are open_clip's own, without what this project changes in them."""
     with (
-        mock.patch.object(prompting.clip, "lay_out", lambda visual, device: ""),
+        mock.patch.object(prompting.clip, "rearrange", lambda visual, device: ""),
+        mock.patch.object(prompting.clip, "reads_class_token", lambda visual: False),
         mock.patch.object(prompting.clip, "replace_quick_gelu", lambda visual: None),
     ):
         yield

@@ -128,7 +128,7 @@ class ImageFeatures:
         identity = {
             "dataset": trainer.cfg.DATASET.NAME, "images": len(used), "batches": len(plan),
             "encoder": self.encoder_hash(), "precision": str(trainer.clip.dtype),
-            "transform": describe(dataset.transform), "arithmetic": arithmetic(trainer.device, trainer.clip.layout),
+            "transform": describe(dataset.transform), "arithmetic": arithmetic(trainer.device, trainer.clip.arrangement),
             "samples": _hash(names), "order": _hash(seeds), "reader": READER, "upright": dataset.upright,
         }  # fmt: skip
         kind = "training views" if views else f"{len(used):,} images"

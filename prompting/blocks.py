@@ -48,10 +48,17 @@ class Block:
         out = F.linear(o, self.o.weight, self.o.bias)
         return out + branches["o"](o) if "o" in branches else out
 
-    def attention(self, h, branches, mask=None):
-        """Attention of h [N, L, D] to itself, with ``branches`` in its projections; ``mask``: additive, [L, L]."""
+    def attention(self, h, branches, mask=None, queries=None):
+        """Attention of h [N, L, D] to itself, with ``branches`` in its projections; ``mask``: additive, [L, L].
+
+        ``queries``: the first so many rows alone attend to all, [N, queries, D].
+        """
         heads = lambda t: t.unflatten(-1, (self.heads, -1)).transpose(-3, -2)  # noqa: E731  [N, H, L, d]
-        q, k, v = map(heads, self.project("qkv", h, branches).split(self.width, dim=-1))
+        if queries is None:
+            q, k, v = map(heads, self.project("qkv", h, branches).split(self.width, dim=-1))
+        else:
+            q = heads(self.project("q", h[:, :queries], branches))
+            k, v = map(heads, self.project("kv", h, branches).split(self.width, dim=-1))
         o = F.scaled_dot_product_attention(q, k, v, attn_mask=None if mask is None else mask.to(q.dtype))
         return self.project_out(o.transpose(-3, -2).flatten(-2), branches)
 

@@ -30,9 +30,10 @@ from .backbones import OPENAI_NAMES as OPENAI_NAMES  # names that were always he
 from .blocks import Block, lower_precision
 from .feature_cache import weight_marks
 from .folders import HUB, HUB_WEIGHTS, from_hub
-from .image_tower import encode_tokens, is_vit, lay_out
+from .image_tower import encode_tokens, is_vit, reads_class_token
 from .initial_values import ShapesOnly, without_drawing
 from .insertions import NOTHING, Insertions
+from .resnet import rearrange
 from .state_dicts import fitted
 from .tokens import Tokenizer, tokenizer_of
 from .tower import text_tower
@@ -46,7 +47,7 @@ class CLIP(nn.Module):
     """A frozen CLIP: image encoder, fast text tower, logit scale.
 
     Attributes:
-        visual: open_clip's image encoder, [B, 3, R, R] -> [B, E].
+        visual: open_clip's image encoder, [B, 3, R, R] -> [B, E]; a ResNet is rearranged (``resnet.rearrange``).
         text: TextTower, or PlainTower for other text towers than CLIP's.
         logit_scale: exp of CLIP's learned temperature, a float (100 for OpenAI's models).
         logit_bias: SigLIP's, which is added to scaled cosines; 0 for others.
@@ -60,6 +61,7 @@ class CLIP(nn.Module):
         weights: where they come from, as data: ``state_sha256`` of all values in fp32, ``activation``, ``tokenizer`` and, from
             ``load_clip``, what ``check_file`` says of their file, ``config_sha256`` of a model folder, and what says the
             activation and the ``images`` that they were trained with.
+        arrangement: text of how the image encoder's computation differs from open_clip's, in last bits; "" where it doesn't.
         identity, marks: what the weights as loaded are a function of (None: not known), and ``weight_marks`` of the image encoder
             then.
     """
@@ -92,7 +94,10 @@ class CLIP(nn.Module):
             _lower_precision(self, self.dtype)
         self.to(device).eval()
         replace_quick_gelu(self.visual)
-        self.layout = lay_out(self.visual, device)
+        self.arrangement = rearrange(self.visual, device)
+        self._class_token_alone = reads_class_token(self.visual)
+        if self._class_token_alone:
+            self.arrangement = "class token alone in the last block"
         self.identity, self.marks = identity, weight_marks(self.visual)
         self.embed_dim = self.text.embed_dim
 
@@ -113,12 +118,13 @@ class CLIP(nn.Module):
 
         ``insertions``: what a method puts into the encoder's layers.
         """
-        if insertions is None:
-            with self.autocast():
+        with self.autocast():
+            if insertions is None and not self._class_token_alone:
                 features = self.visual(images)
-            features = features[0] if isinstance(features, tuple) else features  # CoCa's gives its tokens, too
-        else:
-            features = self.encode_patches(images, insertions, checkpointing).features
+                features = features[0] if isinstance(features, tuple) else features  # CoCa's gives its tokens, too
+            else:
+                how = insertions or NOTHING, checkpointing, self.name, self._class_token_alone
+                features = encode_tokens(self.visual, images, *how).features
         return features if raw else unit(features)
 
     def encode_patches(self, images, insertions=NOTHING, checkpointing=False):

@@ -241,8 +241,8 @@ def describe(transform):
     return None if None in parts else f"{type(transform).__qualname__}({', '.join(parts)})"
 
 
-def arithmetic(device, layout=""):
-    """Text of what decides the last bits of a result: device, threads, library versions, layout of convolutions."""
+def arithmetic(device, arrangement=""):
+    """Text of what decides the last bits of a result: device, threads, library versions, ``CLIP.arrangement``."""
     import PIL
 
     device = torch.device(device)
@@ -251,5 +251,5 @@ def arithmetic(device, layout=""):
     else:
         where = f"{device.type} {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
     versions = f"torch {torch.__version__}, torchvision {version_in('torchvision')}, open_clip {version_in('open_clip')}"
-    layout = layout and f", {layout}"
-    return f"{where}, {torch.get_float32_matmul_precision()}, {versions}, Pillow {PIL.__version__}{layout}"
+    arrangement = arrangement and f", {arrangement}"
+    return f"{where}, {torch.get_float32_matmul_precision()}, {versions}, Pillow {PIL.__version__}{arrangement}"

@@ -7,6 +7,7 @@ from torch.utils.checkpoint import checkpoint
 
 from basics import UserError
 
+from .blocks import is_clips
 from .insertions import NOTHING, run_block
 
 
@@ -30,28 +31,27 @@ def is_vit(visual):
     return hasattr(visual, "transformer") and hasattr(visual, "class_embedding")
 
 
-def lay_out(visual, device):
-    """Lay the convolutions of CLIP's ResNet out so that a CPU is quickest; returns text of the layout, "" for that of the file.
-
-    With the channels last, a convolution needn't rearrange its input and pooling reads neighbours. Results differ in their last
-    bits. ``visual`` is changed. Other encoders, and other devices, where nobody measured it, stay as they are.
-    """
-    if not hasattr(visual, "attnpool") or torch.device(device).type != "cpu":
-        return ""
-    visual.to(memory_format=torch.channels_last)
-    return "channels last"
+def reads_class_token(visual):
+    """Whether an image's feature is a function of the class token after the last block, which is one of CLIP's."""
+    return (
+        is_vit(visual)
+        and getattr(visual, "attn_pool", None) is None
+        and getattr(visual, "pool_type", None) == "tok"
+        and is_clips(visual.transformer.resblocks[-1])
+    )
 
 
-def encode_tokens(visual, images, insertions=NOTHING, checkpointing=False, name="this backbone"):
+def encode_tokens(visual, images, insertions=NOTHING, checkpointing=False, name="this backbone", pooled_alone=False):
     """Encode images [B, 3, R, R] with insertions.
 
     Args:
         visual: open_clip's image encoder.
         checkpointing: recompute each block in backward instead of keeping its activations.
         name: the backbone's, for messages.
+        pooled_alone: only the feature is wanted: where it is read at the class token, the last block computes no other.
 
     Returns:
-        ImageOutput.
+        ImageOutput; with ``pooled_alone`` its other two attributes may be empty.
 
     Raises:
         UserError: the encoder isn't a ViT (a ResNet has patch tokens, but no place for insertions), or has fewer layers.
@@ -71,13 +71,15 @@ def encode_tokens(visual, images, insertions=NOTHING, checkpointing=False, name=
         x = x + insertions.embedding(x)
     if insertions.embedded_rows is not None:
         x = _with_rows(x, own, visual.ln_pre(insertions.embedded_rows))
+    last = len(blocks) - 1 if pooled_alone and reads_class_token(visual) else None
     for i, block in enumerate(blocks):
+        queries = 1 if i == last else None
         if i in insertions.rows:
             x = _with_rows(x, own, insertions.rows[i])
         if checkpointing and torch.is_grad_enabled() and i >= insertions.first_layer():
-            x = checkpoint(run_block, block, i, x, insertions, use_reentrant=False)
+            x = checkpoint(run_block, block, i, x, insertions, queries=queries, use_reentrant=False)
         else:
-            x = run_block(block, i, x, insertions)
+            x = run_block(block, i, x, insertions, queries=queries)
     pooled, _ = visual._pool(x[:, :own])
     features = pooled if visual.proj is None else pooled @ visual.proj
     return ImageOutput(features, x[:, 1:own], x[:, own:])

@@ -82,16 +82,19 @@ class Insertions:
 NOTHING = Insertions()
 
 
-def run_block(block, i, x, insertions, mask=None):
+def run_block(block, i, x, insertions, mask=None, queries=None):
     """Block i of a tower on x [N, L, D], by the model's own computation but for what is inserted there.
 
     Args:
         mask: additive attention mask [L, L], or None.
+        queries: compute the first so many rows alone, which still attend to all: [N, queries, D]. No mask then.
     """
-    branches = insertions.projections.get(i)
-    if branches:
+    branches = insertions.projections.get(i, {})
+    if branches or queries is not None:
         parts = Block(block)
-        y = x + parts.ls_1(parts.attention(parts.ln_1(x), branches, mask))
+        h = parts.ln_1(x)
+        x = x[:, :queries]
+        y = x + parts.ls_1(parts.attention(h, branches, mask, queries))
         y = y + parts.ls_2(parts.mlp(parts.ln_2(y)))
     else:
         y = block(x, attn_mask=mask)
