@@ -80,6 +80,17 @@ def test_gradients_with_respect_to_pixels_are_open_clips(resnet, plain):
     assert (found[0] - found[1]).abs().max() < 1e-5 * found[1].abs().max()
 
 
+def test_pooling_is_open_clips(plain):
+    pool = copy.deepcopy(plain.visual.attnpool).double()
+    found = []
+    for module in (OneQueryPool(pool), pool):
+        x = torch.randn(6, pool.k_proj.in_features, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+        out = module(x.requires_grad_())
+        found.append((out, *torch.autograd.grad(out.square().sum(), x)))
+    for ours, theirs in zip(*found, strict=True):
+        assert theirs.abs().max() > 0 and torch.allclose(ours, theirs, rtol=1e-11, atol=1e-12)
+
+
 def test_pooling_in_half_precision_is_no_worse_than_open_clips(plain):
     """What a GPU computes under fp16: against double precision, the mean error of many images."""
     pool = copy.deepcopy(plain.visual.attnpool)
