@@ -115,17 +115,18 @@ def test_a_lease_is_renewed_but_not_one_that_was_taken_away(leased, monkeypatch)
 
 def test_only_one_of_many_gets_a_void_lease(leased):
     code = (
-        "import fcntl, sys, time\n"
+        "import fcntl, sys\n"
         "def no_locks(*args): raise OSError(37, 'No locks available')\n"
         "fcntl.flock = no_locks\n"
         "from basics.locks import lock_folder\n"
-        "lock = lock_folder(sys.argv[1]); print('got it', flush=True); time.sleep(3); lock.close()\n"
+        "lock = lock_folder(sys.argv[1]); print('got it', flush=True); sys.stdin.read(); lock.close()\n"
     )
     lease(leased, pid=dead_pid())
-    started = [
-        subprocess.Popen([sys.executable, "-c", code, leased], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(5)
-    ]
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    started = [subprocess.Popen([sys.executable, "-c", code, leased], **streams) for _ in range(5)]
+    end = time.monotonic() + 120
+    while sum(process.poll() is None for process in started) > 1 and time.monotonic() < end:
+        time.sleep(0.01)  # the one that got it holds it until all others have ended
     outcomes = [process.communicate() for process in started]
     assert sum("got it" in out for out, _ in outcomes) == 1, outcomes
     assert all("in use by another run" in err for out, err in outcomes if "got it" not in out)

@@ -243,7 +243,7 @@ def test_of_several_processes_one_computes(tmp_path):
     for p in processes:
         p.start()
     for p in processes:
-        p.join(20)
+        p.join(100)
     assert [p.exitcode for p in processes] == [0, 0, 0] and calls.value == 1
 
 

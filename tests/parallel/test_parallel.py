@@ -116,12 +116,12 @@ def process_of_rank(launcher, rank):
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="finds processes in /proc")
 def test_a_killed_process_ends_the_job_and_one_process_resumes_it(arguments, tmp_path):  # noqa: F811
-    words = arguments("OPTIM.MAX_EPOCH", "12", "TRAIN.PRINT_FREQ", "1")
+    words = arguments("OPTIM.MAX_EPOCH", "40", "TRAIN.PRINT_FREQ", "1")
     launcher = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", free_port())
     two = start(*launcher, "train.py", *words)
     try:
         for line in two.stdout:
-            if line.startswith("epoch [3/12]"):
+            if line.startswith("epoch [3/40]"):
                 break
         os.kill(process_of_rank(two.pid, 1), signal.SIGKILL)
         killed = time.monotonic()

@@ -75,7 +75,7 @@ def test_it_is_told_in_seconds(way, name, network):
     with pytest.raises(UserError) as error:
         load_clip(name)
     assert WAYS[way] in str(error.value) and NAMES[name] in str(error.value) and "\n" not in str(error.value)
-    assert time.monotonic() - start < SECONDS + 4  # the Hub's client alone takes 48; the rest is for a busy machine
+    assert time.monotonic() - start < SECONDS + 20  # the Hub's client alone takes 48; the rest is for a busy machine
 
 
 def test_no_route(network):
