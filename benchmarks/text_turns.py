@@ -21,7 +21,7 @@ from benchmarks.measure import median_times
 from benchmarks.text_memory import invented_names
 from benchmarks.text_tower import text_tower
 from prompting import load_clip, read_groups, soft_parts, template_programs, unit
-from trainers.mocoop.losses import text_loss_templates
+from trainers.mocoop.losses import by_template_count, text_loss_templates
 
 
 def templates(count):
@@ -62,7 +62,7 @@ class Side:
         found = self.features(None if taken is None else sorted({*taken, *chosen}))
         experts = range(len(self.hard)) if taken is None else taken
         soft = torch.stack([found[g] for g in experts])
-        text_loss_templates(soft, [self.hard[g] for g in experts], 0.07).backward()
+        text_loss_templates(soft, by_template_count([self.hard[g] for g in experts]), 0.07).backward()
         return self.ctx.grad.clone()
 
 

@@ -11,7 +11,7 @@ from inference import Predictor
 from prompting import encode, unit
 from tests.trainers.conftest import CLASSES
 from tests.trainers.test_trainers import step
-from trainers.mocoop.losses import text_loss_templates
+from trainers.mocoop.losses import by_template_count, text_loss_templates
 
 GROUPS = [
     {
@@ -47,8 +47,9 @@ def test_targets_by_hand(file, make_trainer):
             mean = torch.stack([feature(trainer, s) for s in sentences]).mean(dim=0)
             assert torch.allclose(hard[0, c], unit(mean), atol=1e-5)
     soft = trainer.text_features()
-    expected = [text_loss_templates(soft[g : g + 1], [targets.hard[g]], 0.07) for g in range(2)]
-    assert text_loss_templates(soft, targets.hard, 0.07).item() == pytest.approx(sum(e.item() for e in expected) / 2, rel=1e-6)
+    expected = [text_loss_templates(soft[g : g + 1], by_template_count([targets.hard[g]]), 0.07) for g in range(2)]
+    whole = text_loss_templates(soft, targets.stacks, 0.07)
+    assert whole.item() == pytest.approx(sum(e.item() for e in expected) / 2, rel=1e-6)
 
 
 def test_a_run(file, make_trainer, tmp_path):

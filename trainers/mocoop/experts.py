@@ -84,13 +84,12 @@ class Experts(SplitFeatures, PromptTrainer):
     def text_loss(self, text_features, turn):
         """L_text of soft features [G, C, E], of the experts in ``turn`` or, where it is None, of all."""
         targets, o = self.training_targets(), self.options
-        if turn is None:
-            turn, hard, prototypes = slice(None), targets.hard, targets.prototypes
-        else:
-            hard, prototypes = [targets.hard[g] for g in turn], targets.prototypes[turn]
+        if turn is not None:
+            text_features = text_features[turn]
         if o.TEXT_LOSS == "templates":
-            return losses.text_loss_templates(text_features[turn], hard, o.TAU or 1.0)
-        return losses.text_loss_prototype(text_features[turn], prototypes)
+            stacks = targets.stacks if turn is None else losses.by_template_count([targets.hard[g] for g in turn])
+            return losses.text_loss_templates(text_features, stacks, o.TAU or 1.0)
+        return losses.text_loss_prototype(text_features, targets.prototypes if turn is None else targets.prototypes[turn])
 
     def check_text_experts(self, groups):
         """UserError for a TEXT_EXPERTS that these groups don't have, or that has no effect."""
@@ -143,7 +142,9 @@ class Experts(SplitFeatures, PromptTrainer):
         if self._targets is None:
             o, seen = self.options, self.dm.dataset.classnames
             every = list(getattr(self.dm.dataset, "all_classnames", seen)) if o.TEXT_CLASSES == "all" else list(seen)
-            hard = self.hard_groups(every)  # G tensors [I, C, E]
+            stacks = losses.by_template_count(self.hard_groups(every))
+            hard = {g: tensor[k] for numbers, tensor in stacks for k, g in enumerate(numbers)}
+            hard = [hard[g] for g in range(len(self.groups))]  # G tensors [I, C, E], parts of the stacks
             rows = torch.tensor([every.index(name) for name in seen], device=self.device)
             stop = o.FULL_STOP or every != list(seen)
             if o.FULL_STOP == stop or o.META_NET:  # one read-out: classification takes the rows of the training classes, or none
@@ -152,6 +153,7 @@ class Experts(SplitFeatures, PromptTrainer):
                 plan = self.experts_plan([(every, True), (seen, False)])
                 class_rows, text_rows = slice(len(every), None), slice(0, len(every))
             self._targets = parts.Targets(
+                stacks=stacks,
                 hard=hard,
                 prototypes=unit(torch.stack([h.mean(dim=0) for h in hard])),
                 means=unit(torch.stack([h[:, rows].mean(dim=(0, 1)) for h in hard])),

@@ -111,23 +111,31 @@ def balance_loss(scores, k, kind):
     return scores.shape[1] * (chosen.mean(dim=0) / k * scores.softmax(dim=-1).mean(dim=0)).sum()
 
 
-def text_loss_templates(features, hard_features, tau):
+def by_template_count(hard_features):
+    """G tensors [I_g, C, E] of hard features as [(numbers of n groups that have I templates, [n, I, C, E])]."""
+    found = {}
+    for g, hard in enumerate(hard_features):
+        found.setdefault(len(hard), []).append(g)
+    return [(numbers, torch.stack([hard_features[g] for g in numbers])) for numbers in found.values()]
+
+
+def text_loss_templates(features, stacks, tau):
     """Eq. 8-9: how surely each soft feature is recognised among the hard features of all classes.
 
     Args:
         features: [G, C, E] soft features.
-        hard_features: G tensors [I_g, C, E].
+        stacks: ``by_template_count`` of the groups' hard features.
         tau: temperature.
 
     Returns:
         -mean over groups and classes of log P, P the mean over the group's templates of the softmax probability of the class.
     """
-    losses = []
-    for soft, hard in zip(features, hard_features):
-        cosine = torch.einsum("ce,iye->icy", soft, hard) / tau  # [I, C, C]: class c's soft feature, all hard classes y
-        log_p = cosine.log_softmax(dim=-1).diagonal(dim1=1, dim2=2)  # [I, C]
-        losses.append(-(log_p.logsumexp(dim=0) - math.log(len(hard))).mean())
-    return torch.stack(losses).mean()
+    total = 0.0
+    for numbers, hard in stacks:
+        cosine = torch.einsum("nce,niye->nciy", features[numbers], hard) / tau  # class c's soft feature, all hard classes y
+        log_p = cosine.log_softmax(dim=-1).diagonal(dim1=1, dim2=3)  # [n, I, C]
+        total = total + (math.log(hard.shape[1]) - log_p.logsumexp(dim=1)).sum()
+    return total / (features.shape[0] * features.shape[1])
 
 
 def text_loss_prototype(features, prototypes, tau=1.0):

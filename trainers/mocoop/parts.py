@@ -132,7 +132,8 @@ def idle_rows_kept(optimizer, parameter):
 class Targets:
     """What MoCoOp's losses compare with. C text classes, the training classes among them."""
 
-    hard: list  # G tensors [I, C, E], unit features of each group's I templates
+    stacks: list  # ``losses.by_template_count`` of the groups' unit features
+    hard: list  # G tensors [I, C, E], the same of each group's I templates
     prototypes: torch.Tensor  # [G, C, E] their means over templates, of length 1
     means: torch.Tensor  # [G, E] means over templates and training classes, of length 1
     seen: torch.Tensor  # [n] numbers of the training classes among the C
