@@ -48,7 +48,8 @@ def encode_tokens(visual, images, insertions=NOTHING, checkpointing=False, name=
         visual: open_clip's image encoder.
         checkpointing: recompute each block in backward instead of keeping its activations.
         name: the backbone's, for messages.
-        pooled_alone: only the feature is wanted: where it is read at the class token, the last block computes no other.
+        pooled_alone: only the feature is wanted: where it is read at the class token, the last block computes no other. With
+            ``insertions.unshared`` it computes all: dropout draws the same numbers as in the published computation.
 
     Returns:
         ImageOutput; with ``pooled_alone`` its other two attributes may be empty.
@@ -71,7 +72,7 @@ def encode_tokens(visual, images, insertions=NOTHING, checkpointing=False, name=
         x = x + insertions.embedding(x)
     if insertions.embedded_rows is not None:
         x = _with_rows(x, own, visual.ln_pre(insertions.embedded_rows))
-    last = len(blocks) - 1 if pooled_alone and reads_class_token(visual) else None
+    last = len(blocks) - 1 if pooled_alone and not insertions.unshared and reads_class_token(visual) else None
     for i, block in enumerate(blocks):
         queries = 1 if i == last else None
         if i in insertions.rows:

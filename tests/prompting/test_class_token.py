@@ -65,6 +65,16 @@ def test_encoders_that_read_other_tokens_compute_them(options):
     assert torch.equal(ours.features, visual(images)) and ours.patches.shape == (2, 16, 64)
 
 
+def test_dropout_draws_what_it_draws_for_all_tokens():
+    visual, images = vit(), torch.randn(3, 3, 32, 32, dtype=torch.float64)
+    insertions = Insertions(projections={3: {"q": nn.Dropout(0.5), "k": nn.Dropout(0.5)}}, unshared=True)
+    found = []
+    for alone in (True, False):
+        torch.manual_seed(7)
+        found.append((encode_tokens(visual, images, insertions, pooled_alone=alone).features, torch.rand(1)))
+    assert torch.equal(found[0][0], found[1][0]) and torch.equal(found[0][1], found[1][1])
+
+
 def test_clip_computes_less(tiny_file):
     with as_open_clip_builds_them():
         theirs = load_clip("ViT-B/16", tiny_file)
