@@ -68,13 +68,18 @@ class CLIPLoRA(PublishedLoRA, ByIterations, PromptTrainer):
         self.prompt_plan = self.plan([hard_programs(TEMPLATE, classnames, self.clip.tokenizer)])
         return LowRankLearner(changes("text", len(self.clip.text.blocks), self.clip.width), image)
 
+    @property
+    def drops(self):
+        """Whether dropout is on."""
+        return self.learner.training and self.options.DROPOUT > 0
+
     def text_features(self):
-        unshared = self.learner.training and self.options.DROPOUT > 0 and not self.options.SHARE_MASKS
-        changed = Insertions(projections=branches(self.learner.text), unshared=unshared and len(self.learner.text) > 0)
+        unshared = self.drops and not self.options.SHARE_MASKS and len(self.learner.text) > 0
+        changed = Insertions(projections=branches(self.learner.text), unshared=unshared)
         return self.encode(self.prompt_plan, insertions=changed)[0]
 
     def image_insertions(self):
-        return Insertions(projections=branches(self.learner.image)) if len(self.learner.image) else None
+        return Insertions(projections=branches(self.learner.image), unshared=self.drops) if len(self.learner.image) else None
 
     def logits(self, image_features, prepared):
         return SCALE * image_features @ prepared.t()

@@ -38,6 +38,20 @@ def test_masks_are_a_class_s_own_unless_they_are_shared(make_trainer):
     assert starts[True].dim() == 2  # packed: the start token stands there once
 
 
+def test_masks_of_images_are_drawn_for_all_tokens(make_trainer):
+    """As in the published code, so that the numbers drawn after them are the same; without dropout the class token is enough."""
+    rows = []
+    for rate, mode in ((0.25, "train"), (0.25, "eval"), (0.0, "train")):
+        trainer = make_trainer("CLIPLoRA", "vit_b16", "TRAINER.CLIPLORA.DROPOUT", rate)
+        trainer.set_model_mode(mode)
+        last = list(trainer.learner.image.values())[-1]["q"]
+        hook = last.register_forward_hook(lambda module, args, out: rows.append(args[0].shape[1]))
+        size = trainer.clip.image_size
+        trainer.encode_image(torch.zeros(2, 3, size, size))
+        hook.remove()
+    assert rows[0] > 1 and rows[1:] == [1, 1]
+
+
 def test_steps_are_counted_and_the_training_ends_at_the_last(make_trainer):
     trainer = make_trainer("CLIPLoRA", "vit_b16", "TRAINER.CLIPLORA.ITERS_PER_SHOT", 3, "DATASET.NUM_SHOTS", 3)
     batches = len(trainer.train_loader_x)
