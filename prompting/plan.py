@@ -30,7 +30,7 @@ def learned(k):
 
 @dataclass
 class Bucket:
-    """Suffixes of one length: a rectangle of rows inside the packed token matrix.
+    """Suffixes of one length: a rectangle of rows inside the packed token matrix, behind those of the buckets before.
 
     Shapes: G, C groups and classes of the whole plan; g, c those of this bucket; S its suffix length; P the longest prefix.
     """
@@ -38,7 +38,6 @@ class Bucket:
     groups: torch.Tensor  # [g] group numbers
     classes: torch.Tensor  # [c] class numbers
     length: int  # S
-    start: int  # first row in the packed token matrix
     bias: torch.Tensor  # [1 or g, 1, 1, S, P + S] additive mask of the suffix' attention: 0 or -inf
     eot: torch.Tensor  # [g, c] position of the end token inside the suffix
     eot_bias: torch.Tensor  # [g, 1, c, 1, P + S] the same mask for the end token's row only
@@ -210,7 +209,6 @@ def _layout(programs, padding_allowance):
     lengths = [[len(program) - length for program in group] for group, length in zip(programs, prefix)]
     buckets, readout, where, first = [], [], {}, {}
     for groups, classes, S in _rectangles(lengths, padding_allowance):
-        start = len(index)
         for g in groups:
             for c in classes:
                 rows = programs[g][c][prefix[g] :]
@@ -222,7 +220,7 @@ def _layout(programs, padding_allowance):
         eot = torch.tensor([[lengths[g][c] - 1 for c in classes] for g in groups])
         bias, eot_bias = _biases([prefix[g] for g in groups], P, S, eot)
         every = groups == list(range(len(programs)))
-        buckets.append(Bucket(torch.tensor(groups), torch.tensor(classes), S, start, bias, eot, eot_bias, every))
+        buckets.append(Bucket(torch.tensor(groups), torch.tensor(classes), S, bias, eot, eot_bias, every))
     order = torch.tensor([[where.get((g, c), 0) for c in range(max(map(len, programs)))] for g in range(len(programs))])
     as_long = lambda values: torch.tensor(values, dtype=torch.long)  # noqa: E731
     plan = Plan(programs, as_long(token_ids), as_long(index), as_long(position), P, buckets, as_long(readout), order)
