@@ -9,7 +9,7 @@ from dassl.engine.checkpoint import check_classes
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import load_checkpoint, load_pretrained_weights, parallel
 from prompting import load_clip, tokenizer_for
-from prompting.classnames import check_classnames, check_words_are_known, remarks_on_names
+from prompting.classnames import check_classnames, names_never_met, never_met, remarks_on_names
 
 from .dataset import dataset_class
 from .preprocessing import check_size
@@ -29,8 +29,7 @@ class Building:
         if precision == "fp16" and self.clip.dtype == torch.float32:
             print("PREC fp16 on a CPU: computing in fp32")
         check_size(cfg, self.clip)
-        if self.names_classes:
-            check_words_are_known(self.dm.dataset.classnames, self.clip)
+        self.check_words()
         self._prepared = None
         self._whole_size = None  # samples of the current batch, where several processes share it
         with torch.random.fork_rng(devices=[]):  # what is learned starts from the seed alone, however CLIP was loaded
@@ -56,6 +55,18 @@ class Building:
         check_classnames(names, published=bool(getattr(dataset_class(self.cfg), "sources", ())), tokenizer=tokenizer)
         for line in remarks_on_names(names):
             print(line)
+
+    def check_words(self):
+        """UserError where the model never met words of class names; a warning where nothing is learned: how data are read shows."""
+        self.names_never_met = names_never_met(self.dm.dataset.classnames, self.clip) if self.names_classes else []
+        if self.names_never_met:
+            if self.learns:
+                raise UserError(never_met(self.names_never_met))
+            print(f"WARNING: {never_met(self.names_never_met)}")
+
+    def results_extras(self):
+        """Class names with words that the model never met, if there are any."""
+        return {**super().results_extras(), **({"names_never_met": self.names_never_met} if self.names_never_met else {})}
 
     def register_learner(self):
         """Give the learner an optimiser and a schedule, and the engine all three; replaces an earlier learner."""

@@ -55,18 +55,21 @@ def check_classnames(classnames, published=False, tokenizer=None):
     print(f"WARNING: {text}")
 
 
-def check_words_are_known(classnames, clip):
-    """Raise UserError where a class name has a token that the model has never met: its row in the token table is zero.
+def names_never_met(classnames, clip):
+    """The class names that have a token which the model has never met: its row in the token table is zero.
 
     A model that was pre-trained on few words, as the built-in one, can say nothing of others; CLIP's own rows are never zero.
     """
     ids = [clip.tokenizer.encode(readable(name)) for name in classnames]
     met = clip.text.token_embedding.weight.detach().ne(0).any(dim=1).tolist()  # [V]
-    unknown = [name for name, tokens in zip(classnames, ids) if not all(met[i] for i in tokens)]
-    if unknown:
-        more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
-        raise UserError(
-            f'the class name "{unknown[0]}"{more}: this model never met these words in training, so its prompts mean nothing; '
-            "take a model that knows them (MODEL.BACKBONE.NAME ViT-B/16), a method that doesn't read names (LinearProbe), or "
-            "other names (the built-in model knows those of the built-in sets, and little else)"
-        )
+    return [name for name, tokens in zip(classnames, ids) if not all(met[i] for i in tokens)]
+
+
+def never_met(names):
+    """What is wrong with class names that a model never met, and what to do."""
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return (
+        f'the class name "{names[0]}"{more}: this model never met these words in training, so its prompts mean nothing; '
+        "take a model that knows them (MODEL.BACKBONE.NAME ViT-B/16), a method that doesn't read names (LinearProbe), or "
+        "other names (the built-in model knows those of the built-in sets, and little else)"
+    )

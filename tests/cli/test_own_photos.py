@@ -120,13 +120,20 @@ def test_names_as_windows_writes_them(tmp_path):
 
 
 def test_words_that_the_model_never_met_are_refused(photos, tmp_path, capsys):
-    """By methods that read names; a linear probe doesn't."""
+    """By methods that read names; a linear probe doesn't. Zero-shot CLIP says how the folder is read, and what its number isn't."""
     folder = tmp_path / "data" / "textiles"
     shutil.copytree(photos, folder)
     (folder / "classnames.txt").write_text("K01\tkilim rug\nK02\tikat\nK06 (old)\twoven\n")
-    assert run(folder, tmp_path / "run") == 2
-    assert 'the class name "kilim rug" and 1 more: this model never met these words' in capsys.readouterr().err
+    message = 'the class name "kilim rug" and 1 more: this model never met these words'
+    assert run(folder, tmp_path / "run", "CoOp") == 2
+    assert f"error: {message}" in capsys.readouterr().err
+    assert run(folder, tmp_path / "zero-shot") == 0
+    assert f"WARNING: {message}" in capsys.readouterr().out
+    assert results_of(tmp_path / "zero-shot")["names_never_met"] == ["kilim rug", "ikat"]
+    with pytest.raises(UserError, match="never met these words"):
+        Predictor(tmp_path / "zero-shot")
     assert run(folder, tmp_path / "probe", "LinearProbe") == 0
+    assert "names_never_met" not in results_of(tmp_path / "probe")
 
 
 def test_data_is_the_default_root(photos, tmp_path, monkeypatch, capsys):
