@@ -58,7 +58,6 @@ class Predictor:
         from dassl.data import turns_photos
         from dassl.data.transforms import build_transform
         from dassl.engine import TRAINER_REGISTRY
-        from prompting.classnames import never_met
 
         self.run, self.results = Path(run), read_run(run)
         cfg = configuration(self.results, overrides)
@@ -70,8 +69,6 @@ class Predictor:
         with contextlib.redirect_stdout(io.StringIO()):  # what trainers say while they are built belongs in a log
             self.trainer = without_images(trainer_class, self.classnames, checkpoint_extras(run))(cfg)
             self._check_weights()
-            if self.trainer.names_never_met:
-                raise UserError(never_met(self.trainer.names_never_met))
             self.trainer.load_model(str(run), epoch)
             self.transform = build_transform(self.trainer.cfg, is_train=False)
         self.threshold = cfg.TEST.LABEL_THRESHOLD if cfg.DATASET.MULTI_LABEL else None

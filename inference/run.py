@@ -85,6 +85,7 @@ def without_images(trainer_class: type, classnames: Sequence[str], extras: dict[
 
     class WithoutImages(trainer_class):
         built_for = extras or {}
+        warns_of_names = False  # a prediction isn't there to show how data are read
 
         def build_data_loader(self):
             self.dm = SimpleNamespace(dataset=dataset, num_source_domains=0, **counts)

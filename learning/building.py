@@ -57,10 +57,10 @@ class Building:
             print(line)
 
     def check_words(self):
-        """UserError where the model never met words of class names; a warning where nothing is learned: how data are read shows."""
+        """UserError where the model never met words of class names; a warning where a run shows how data are read."""
         self.names_never_met = names_never_met(self.dm.dataset.classnames, self.clip) if self.names_classes else []
         if self.names_never_met:
-            if self.learns:
+            if not self.warns_of_names:
                 raise UserError(never_met(self.names_never_met))
             print(f"WARNING: {never_met(self.names_never_met)}")
 

@@ -36,6 +36,7 @@ class PromptTrainer(SeveralLabels, TextSide, ImageSide, KeepsFeatures, Predictio
 
     section = "COOP"
     names_classes = True  # in prompts
+    warns_of_names = False  # whose words the model never met, in place of refusing them
     gives_logits = True
     takes_several_labels = True  # where images have several; a class with a loss of its own says so again
     own_start = ""  # words that a context starts from whatever CTX_INIT says

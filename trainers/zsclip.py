@@ -15,6 +15,7 @@ class ZeroshotCLIP(PromptTrainer):
     section = "ZEROSHOT"
     takes_several_labels = True
     learns = False
+    warns_of_names = True
 
     @staticmethod
     def extend_cfg(cfg):

@@ -120,7 +120,7 @@ def test_names_as_windows_writes_them(tmp_path):
 
 
 def test_words_that_the_model_never_met_are_refused(photos, tmp_path, capsys):
-    """By methods that read names; a linear probe doesn't. Zero-shot CLIP says how the folder is read, and what its number isn't."""
+    """By methods that read names; a linear probe doesn't. Zero-shot CLIP shows how the folder is read, with a warning."""
     folder = tmp_path / "data" / "textiles"
     shutil.copytree(photos, folder)
     (folder / "classnames.txt").write_text("K01\tkilim rug\nK02\tikat\nK06 (old)\twoven\n")
